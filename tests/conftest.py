@@ -1,0 +1,41 @@
+"""What every test may ask for: services that are there, and a host that is clean afterwards."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+IMAGES = ("sandbox/basic:latest", "sandbox/agentic-dev:latest")
+
+
+def missing(what: str, how: str) -> None:
+    """A missing service skips locally and fails under CI: a green run there means that it was tested."""
+    message = f"{what} is missing; {how}"
+    if os.environ.get("CI"):
+        pytest.fail(message)
+    pytest.skip(message)
+
+
+@pytest.fixture(scope="session")
+def docker_engine() -> None:
+    """A Docker Engine with the sandbox images."""
+    found = subprocess.run(["docker", "image", "inspect", *IMAGES], capture_output=True, check=False)
+    if found.returncode != 0:
+        missing("a Docker Engine with the sandbox images", "run .ci/install")
+
+
+@pytest.fixture(autouse=True)
+def _needs_docker(request: pytest.FixtureRequest) -> None:
+    if request.node.get_closest_marker("docker"):
+        request.getfixturevalue("docker_engine")
+
+
+def postgres_programs() -> Path | None:
+    """The newest installed PostgreSQL server's programs."""
+    on_path = shutil.which("initdb")
+    found = [Path(on_path).parent] if on_path else sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    return found[-1] if found else None
