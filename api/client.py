@@ -1,0 +1,236 @@
+"""The Python client of the task API: one method for each thing a user can ask of the server."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote
+
+import httpx
+
+from api.client_errors import (
+    ChecksumMismatch,
+    ClientError,
+    DownloadFailed,
+    NotFound,
+    ServerRefused,
+    ServerUnreachable,
+    UnsafeName,
+    WaitTimedOut,
+)
+from api.connection import Connection, Json
+from api.downloads import Download, Downloaded, Progress
+from api.following import Deadline, LogFollower, LogRecord
+from orchestrator.states import TERMINAL
+
+__all__ = [
+    "ChecksumMismatch",
+    "Client",
+    "ClientError",
+    "DownloadFailed",
+    "Downloaded",
+    "LogRecord",
+    "NotFound",
+    "ServerRefused",
+    "ServerUnreachable",
+    "UnsafeName",
+    "WaitTimedOut",
+]
+
+API = "/api/v1"
+CANCEL_WAIT_SECONDS = 15
+_TASK_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+class Client:
+    """Speaks to one server; use it in a `with` block, or `close()` it.
+
+    Every method raises `ServerUnreachable` when no usable answer comes, `NotFound` for 404 and
+    `ServerRefused` for any other error the server answers. Answers are the contract's objects (§3).
+    """
+
+    def __init__(
+        self,
+        server: str,
+        token: str | None = None,
+        *,
+        transport: httpx.BaseTransport | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """`server` is the base URL; `transport` and `sleep` replace the network and waiting in tests."""
+        self._connection = Connection(server, token, transport=transport, sleep=sleep)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections. Safe to call again."""
+        self._connection.close()
+
+    def submit(
+        self,
+        body: bytes,
+        content_type: str = "application/yaml",
+        *,
+        dry_run: bool = False,
+        idempotency_key: str | None = None,
+    ) -> Json:
+        """Submit a manifest; return the acceptance, or with `dry_run` the manifest with defaults filled in.
+
+        With `idempotency_key` the request is sent again when the connection breaks: one task, in any case.
+        """
+        headers = {"Content-Type": content_type}
+        if idempotency_key is not None:
+            headers["Idempotency-Key"] = idempotency_key
+        return self._connection.json(
+            "POST",
+            f"{API}/tasks",
+            params=[("dry_run", "true")] if dry_run else [],
+            headers=headers,
+            content=body,
+            repeatable=dry_run or idempotency_key is not None,
+        )
+
+    def list(
+        self,
+        *,
+        states: Sequence[str] = (),
+        labels: Mapping[str, str] | None = None,
+        limit: int | None = None,
+        offset: int | None = None,
+        sort: str | None = None,
+        order: str | None = None,
+    ) -> Json:
+        """Return one page of tasks that are in one of `states` and carry all `labels`."""
+        params = [("state", ",".join(states))] if states else []
+        params += [("label", f"{key}={value}") for key, value in (labels or {}).items()]
+        optional = {"limit": limit, "offset": offset, "sort": sort, "order": order}
+        params += [(key, str(value)) for key, value in optional.items() if value is not None]
+        return self._connection.json("GET", f"{API}/tasks", params=params, repeatable=True)
+
+    def get(self, task_id: str) -> Json:
+        """Return everything that is known about one task."""
+        return self._connection.json("GET", _path(task_id), repeatable=True)
+
+    def cancel(
+        self,
+        task_id: str,
+        *,
+        reason: str | None = None,
+        force: bool = False,
+        wait: int = CANCEL_WAIT_SECONDS,
+        children: bool = False,
+    ) -> Json:
+        """Ask for the cancellation and wait up to `wait` seconds for the fact (contract §4)."""
+        params = [("reason", reason)] if reason is not None else []
+        params += [(key, "true") for key, on in (("force", force), ("children", children)) if on]
+        params.append(("wait", str(wait)))
+        return self._connection.json("DELETE", _path(task_id), params=params, read_seconds=wait + 30.0, repeatable=True)
+
+    def purge(self, task_id: str) -> None:
+        """Remove log, artifacts and preserved sandbox of a task that has ended."""
+        self._connection.request("DELETE", f"{_path(task_id)}/data", read_seconds=300.0, repeatable=True)
+
+    def rerun(self, task_id: str, patch: Mapping[str, Any] | None = None) -> Json:
+        """Start a new task with the definition of this one, changed by the JSON merge patch `patch`."""
+        path = f"{_path(task_id)}/rerun"
+        if patch is None:
+            return self._connection.json("POST", path)
+        headers = {"Content-Type": "application/merge-patch+json"}
+        return self._connection.json("POST", path, headers=headers, content=json.dumps(patch).encode())
+
+    def logs(
+        self,
+        task_id: str,
+        *,
+        follow: bool = False,
+        stream: str = "all",
+        since: str | None = None,
+        tail: int | None = None,
+        after: str | None = None,
+        attempt: str | int | None = None,
+        timeout_seconds: float | None = None,
+    ) -> Iterator[LogRecord]:
+        """Yield the records of a log, the last one `end`; cut connections resume without loss or repeat.
+
+        `since` is RFC 3339, `tail` a number of lines (0 = all), `after` a cursor, `attempt` a number or
+        `all`. Raises `WaitTimedOut` when `timeout_seconds` pass first.
+        """
+        options = {"since": since, "tail": tail, "after": after, "attempt": attempt}
+        return self._log(Deadline(task_id, timeout_seconds), stream, follow, options)
+
+    def _log(
+        self, deadline: Deadline, stream: str, follow: bool, options: Mapping[str, str | int | None]
+    ) -> Iterator[LogRecord]:
+        params = {"format": "sse", "stream": stream} | ({"follow": "true"} if follow else {})
+        params |= {key: str(value) for key, value in options.items() if value is not None}
+        return iter(LogFollower(self._connection, f"{_path(deadline.task_id)}/logs", params, deadline))
+
+    def wait_for_end(
+        self,
+        task_id: str,
+        *,
+        timeout_seconds: float | None = None,
+        stream: str = "events",
+        on_record: Callable[[LogRecord], None] = lambda _: None,
+    ) -> Json:
+        """Wait until the task is in a terminal state and return it; every record goes to `on_record`.
+
+        Raises `WaitTimedOut` when `timeout_seconds` pass first; the task is not affected.
+        """
+        deadline = Deadline(task_id, timeout_seconds)
+        after: str | None = None
+        while True:
+            for record in self._log(deadline, stream, True, {"attempt": "all", "after": after}):
+                after = record.cursor or after
+                if record.kind != "end":
+                    on_record(record)
+            task = self.get(task_id)
+            if task["state"] in TERMINAL:
+                return task
+            deadline.remaining()
+            self._connection.sleep(1.0)  # the log's end was seen before the row's: look again
+
+    def artifacts(self, task_id: str) -> Json:
+        """Return the list of the task's artifacts."""
+        return self._connection.json("GET", f"{_path(task_id)}/artifacts", repeatable=True)
+
+    def download(
+        self,
+        task_id: str,
+        name: str,
+        target: Path,
+        *,
+        verify: bool = True,
+        checksum: str | None = None,
+        on_progress: Progress | None = None,
+    ) -> Downloaded:
+        """Bring one artifact (its path, or a base name only one has) to the file `target`.
+
+        A transfer that breaks off resumes, in this call and in a later one. `checksum` is the list's
+        `sha256:<hex>`, compared with what the server sends. Raises `DownloadFailed` and its kinds. When
+        `name` comes from a server, take `target` from `partial_file.target_below`.
+        """
+        path = f"{_path(task_id)}/artifacts/{quote(name, safe='/')}"
+        return Download(self._connection, path, target, verify, checksum, on_progress).run()
+
+    def workers(self) -> Json:
+        """Return the fleet."""
+        return self._connection.json("GET", f"{API}/workers", repeatable=True)
+
+
+def _path(task_id: str) -> str:
+    """Return the address of a task; an id that no task can have must not reach another address."""
+    if not _TASK_ID.fullmatch(task_id) or task_id == "stream":
+        raise NotFound(404, "task_not_found", f"there is no task {task_id!r}: no task can have this id.")
+    return f"{API}/tasks/{task_id}"

@@ -1,0 +1,22 @@
+"""`sandbox api`: the REST API as a process of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from orchestrator import logs, settings
+
+
+@click.command()
+@click.option("--host", help="Address to listen on (SANDBOX_HOST, 127.0.0.1).")
+@click.option("--port", type=click.IntRange(1, 65535), help="REST port (SANDBOX_PORT, 8122).")
+@click.option("--stream-port", type=click.IntRange(1, 65535), help="Second port (8121 when the first is 8122).")
+@click.option("--data-dir", type=click.Path(path_type=Path), help="Data directory (SANDBOX_DATA_DIR).")
+def api(host: str | None, port: int | None, stream_port: int | None, data_dir: Path | None) -> None:
+    """Serve the REST API until TERM or Ctrl-C."""
+    from api.server import Server  # noqa: PLC0415 - the web server is loaded only by who serves
+
+    logs.install()
+    Server(settings.load(host=host, port=port, stream_port=stream_port, data_dir=data_dir)).run()

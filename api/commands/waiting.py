@@ -1,0 +1,122 @@
+"""`--wait` and `--follow`: stay until the task has ended, say what happens, end with its exit code."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from api.client import LogRecord
+from api.commands.options import Command, Session, duration
+from api.commands.records import LogPrinter, describe
+from api.commands.render import short_time
+from orchestrator.cli import EXIT_INTERRUPTED, CommandFailed
+from orchestrator.states import State
+
+LAST_LINES = 20
+"""How much of the log of a failed task `--wait` shows."""
+_EXIT_CODES = {State.COMPLETED: 0, State.CANCELLED: 6}
+EXIT_TASK_FAILED = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """What the options say about waiting."""
+
+    wait: bool
+    follow: bool
+    timeout_seconds: int | None
+
+    def __post_init__(self) -> None:
+        if self.timeout_seconds is not None and not self.waits:
+            raise click.UsageError("--timeout limits waiting: give it together with --wait or --follow")
+
+    @property
+    def waits(self) -> bool:
+        return self.wait or self.follow
+
+
+def waiting_options(function: Command) -> Command:
+    """Add `--wait`, `--follow` and `--timeout`; the command receives `wait`, `follow`, `timeout`."""
+    for option in (
+        click.option(
+            "--timeout",
+            type=duration,
+            metavar="DURATION",
+            help="Wait no longer than this; then exit code 124.",
+        ),
+        click.option("--follow", is_flag=True, help="Print the task's log as it comes, until the task ends."),
+        click.option("--wait", "-w", is_flag=True, help="Wait until the task ends; print its states."),
+    ):
+        function = option(function)
+    return function
+
+
+def stay(session: Session, accepted: dict[str, Any], patience: Patience) -> int:
+    """Wait for the end of a task that was just accepted; print, and return the exit code.
+
+    Raises `CommandFailed` (130) on Ctrl-C and `WaitTimedOut` (124): the task goes on in both cases.
+    """
+    task_id = str(accepted["task_id"])
+    if session.output.is_json and patience.follow:
+        session.output.json_line(accepted)
+    on_record = LogPrinter(session.output) if patience.follow else _PhasePrinter(session)
+    try:
+        task = session.client.wait_for_end(
+            task_id,
+            timeout_seconds=patience.timeout_seconds,
+            stream="all" if patience.follow else "events",
+            on_record=on_record,
+        )
+    except KeyboardInterrupt:
+        raise CommandFailed(
+            f"interrupted; task {task_id} goes on. Look at it with `sandbox task status {task_id}`, "
+            f"stop it with `sandbox task cancel {task_id}`.",
+            EXIT_INTERRUPTED,
+        ) from None
+    if isinstance(on_record, LogPrinter):
+        on_record.finish()
+    _report(session, task, patience)
+    return _EXIT_CODES.get(task["state"], EXIT_TASK_FAILED)
+
+
+@dataclass(frozen=True, slots=True)
+class _PhasePrinter:
+    """Prints the state changes, and nothing else that is an event."""
+
+    session: Session
+
+    def __call__(self, record: LogRecord) -> None:
+        if record.body.get("type") != "state_change":
+            return
+        text = f"{short_time(record.body.get('timestamp'))}  {describe(record)}"
+        output = self.session.output
+        (output.note if output.is_json else output.line)(text)
+
+
+def _report(session: Session, task: dict[str, Any], patience: Patience) -> None:
+    output = session.output
+    if output.is_json:
+        (output.json_line if patience.follow else output.json)(task)
+    state, code = task["state"], task.get("exit_code")
+    if not output.is_json or state != State.COMPLETED:
+        text = f"Task {task['task_id']} {state}" + (f" (exit code {code})" if code is not None else "")
+        (output.note if output.is_json or patience.follow else output.line)(text)
+    if state != State.COMPLETED:
+        _explain(session, task, log_was_shown=patience.follow)
+
+
+def _explain(session: Session, task: dict[str, Any], *, log_was_shown: bool) -> None:
+    """Say on stderr why the task did not complete: the log's end, the outcome, what to do."""
+    if not log_was_shown:
+        lines = [record for record in session.client.logs(task["task_id"], tail=LAST_LINES) if record.data]
+        if lines:
+            session.output.note("The end of its log:")
+        for record in lines:
+            session.output.note(f"  {record.data.rstrip()}")
+    outcome = task.get("outcome") or {}
+    if outcome.get("message"):
+        session.output.note(f"{outcome.get('reason')}: {outcome['message']}")
+    for line in str(outcome.get("hint") or "").splitlines():
+        session.output.note(line)

@@ -1,0 +1,346 @@
+"""A strict stand-in for the server: real sockets, the contract's shapes, connections cut on demand.
+
+It refuses what the contract does not know (paths, parameters, content types), so that a client that sends
+something else fails its test.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+AT = "2026-01-29T10:15:02.131207Z"
+LOG_PARAMS = {"follow", "stream", "since", "tail", "after", "attempt", "format"}
+LIST_PARAMS = {"state", "label", "limit", "offset", "sort", "order"}
+YAML = {"application/yaml", "application/json"}
+PATCH = {"application/merge-patch+json"}
+
+
+@dataclass
+class Seen:
+    """One request that arrived."""
+
+    method: str
+    path: str
+    query: list[tuple[str, str]]
+    headers: dict[str, str]
+    body: bytes
+
+
+@dataclass
+class Refusal(Exception):
+    """What a route raises to answer an error."""
+
+    status: int
+    error: str
+    message: str
+    more: dict[str, Any] = field(default_factory=dict)
+
+
+def task(task_id: str, state: str = "running", **changes: Any) -> dict[str, Any]:
+    """Return a task as `GET /tasks/{id}` shows it."""
+    return {
+        "id": task_id,
+        "task_id": task_id,
+        "name": "A task",
+        "state": state,
+        "state_message": None,
+        "labels": {"team": "platform"},
+        "created_at": AT,
+        "started_at": AT,
+        "state_changed_at": AT,
+        "finished_at": None,
+        "exit_code": None,
+        "worker": "host-1",
+        "attempt": 1,
+        "attempts": [{"attempt": 1, "state": state}],
+        "progress": {"output_bytes": 2048, "current_tool": None},
+        "outcome": None,
+        "definition": {"version": "1", "run": {"command": ["sh", "-c", "true"]}, "vm": {"memory": "1G"}},
+        **changes,
+    }
+
+
+def line(text: str, stream: str = "stdout") -> tuple[str, dict[str, Any]]:
+    """Return a record of output."""
+    return stream, {"timestamp": AT, "stream": stream, "data": text}
+
+
+def change(old: str, new: str, message: str | None = None) -> tuple[str, dict[str, Any]]:
+    """Return the record of a state change."""
+    body = {"timestamp": AT, "stream": "event", "type": "state_change"}
+    return "event", {**body, "previous_state": old, "new_state": new, "state_message": message}
+
+
+def end(state: str, exit_code: int | None) -> tuple[str, dict[str, Any]]:
+    """Return the last record of a log."""
+    return "end", {"timestamp": AT, "state": state, "exit_code": exit_code}
+
+
+class FakeApi:
+    """The server. Set its attributes, then use it as a context manager; `url` is where it listens."""
+
+    def __init__(self) -> None:
+        self.tasks: dict[str, dict[str, Any]] = {}
+        self.records: dict[str, list[tuple[str, dict[str, Any]]]] = {}
+        self.artifacts: dict[str, dict[str, bytes]] = {}
+        self.workers: list[dict[str, Any]] = []
+        self.seen: list[Seen] = []
+        self.cut_logs_after: list[int] = []
+        self.cut_bytes_after: list[int] = []
+        self.on_submit: Callable[[Seen], dict[str, Any]] = lambda _: task("task-001", "pending")
+        self.corrupt = False
+        self.cancel_state = "cancelled"
+        self.closing = threading.Event()
+        self._server = _Server(("127.0.0.1", 0), _Handler)
+        self._server.api = self
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.closing.set()
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def requests(self, method: str, ending: str) -> list[Seen]:
+        """Return the requests of one method whose path ends so."""
+        return [one for one in self.seen if one.method == method and one.path.endswith(ending)]
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = False
+    api: FakeApi
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    timeout = 10
+    server: _Server
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
+        """Say nothing."""
+
+    def handle(self) -> None:
+        try:
+            super().handle()
+        except (BrokenPipeError, ConnectionResetError):  # the client went away, as some tests want
+            self.close_connection = True
+
+    def do_GET(self) -> None:
+        self._answer()
+
+    do_HEAD = do_GET  # noqa: N815 - the base class calls these
+    do_POST = do_GET  # noqa: N815
+    do_DELETE = do_GET  # noqa: N815
+
+    def _answer(self) -> None:
+        split = urlsplit(self.path)
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        headers = {key.lower(): value for key, value in self.headers.items()}
+        seen = Seen(self.command, split.path, parse_qsl(split.query, keep_blank_values=True), headers, body)
+        self.server.api.seen.append(seen)
+        try:
+            self._route(seen)
+        except Refusal as error:
+            known = {"error": error.error, "message": error.message, "request_id": "req-1"}
+            self._json(error.status, {**known, **error.more})
+
+    def _route(self, seen: Seen) -> None:
+        if not seen.path.startswith("/api/v1/"):
+            raise Refusal(404, "not_found", f"there is no {seen.path}")
+        path = seen.path.removeprefix("/api/v1")
+        for pattern, routes in _ROUTES:
+            if found := re.fullmatch(pattern, path):
+                route = routes.get("GET" if seen.method == "HEAD" else seen.method)
+                if route is None:
+                    raise Refusal(405, "method_not_allowed", f"no {seen.method} here")
+                route(self, seen, *(unquote(part) for part in found.groups()))
+                return
+        raise Refusal(404, "not_found", f"there is no {seen.path}")
+
+    def _json(self, status: int, body: Any) -> None:
+        raw = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(raw)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(raw)
+
+    def _task(self, task_id: str) -> dict[str, Any]:
+        try:
+            return self.server.api.tasks[task_id]
+        except KeyError:
+            raise Refusal(404, "task_not_found", f"there is no task {task_id}.") from None
+
+    def submit(self, seen: Seen) -> None:
+        _only(seen, {"dry_run"}, YAML)
+        if ("dry_run", "true") in seen.query:
+            self._json(200, {"version": "1", "kind": "Task", "vm": {"cpus": 4}})
+            return
+        made = self.server.api.on_submit(seen)
+        self.server.api.tasks.setdefault(made["task_id"], made)
+        self._json(202, {"task_id": made["task_id"], "state": "pending", "message": "accepted", "created_at": AT})
+
+    def list_tasks(self, seen: Seen) -> None:
+        _only(seen, LIST_PARAMS)
+        tasks = list(self.server.api.tasks.values())
+        self._json(200, {"tasks": tasks, "total_count": len(tasks) + 1, "limit": 100, "offset": 0, "has_more": True})
+
+    def get(self, seen: Seen, task_id: str) -> None:
+        _only(seen, set())
+        self._json(200, self._task(task_id))
+
+    def cancel(self, seen: Seen, task_id: str) -> None:
+        _only(seen, {"reason", "force", "wait", "children"})
+        found = self._task(task_id)
+        if found["state"] in {"completed", "failed", "cancelled"}:
+            more = {"task_state": found["state"]}
+            raise Refusal(409, "task_already_terminal", f"task {task_id} has ended.", more)
+        state = self.server.api.cancel_state
+        answer = {"success": True, "task_id": task_id, "previous_state": found["state"], "new_state": state}
+        if state == "cancelled":
+            self._json(200, {**answer, "message": "cancelled", "cancelled_at": AT})
+        else:
+            self._json(202, {**answer, "message": "requested", "cancel": {"phase": "stopping"}})
+
+    def purge(self, seen: Seen, task_id: str) -> None:
+        _only(seen, set())
+        self._task(task_id)
+        self.send_response(204)
+        self.end_headers()
+
+    def rerun(self, seen: Seen, task_id: str) -> None:
+        _only(seen, set(), PATCH)
+        self._task(task_id)
+        self.submit_rerun(seen)
+
+    def submit_rerun(self, seen: Seen) -> None:
+        made = self.server.api.on_submit(seen)
+        self.server.api.tasks.setdefault(made["task_id"], made)
+        self._json(202, {"task_id": made["task_id"], "state": "pending", "message": "accepted", "created_at": AT})
+
+    def logs(self, seen: Seen, task_id: str) -> None:
+        _only(seen, LOG_PARAMS)
+        self._task(task_id)
+        query = dict(seen.query)
+        after = int(query.get("after") or seen.headers.get("last-event-id") or 0)
+        wanted = {"all": None, "events": {"event", "end"}}.get(query.get("stream", "all"), {query["stream"], "end"})
+        numbered = list(enumerate(self.server.api.records.get(task_id, []), 1))
+        found = [(seq, one) for seq, one in numbered if seq > after and (wanted is None or one[0] in wanted)]
+        if int(query.get("tail", "0")):
+            found = found[-int(query["tail"]) - 1 :]
+        self._stream(found, query.get("follow") == "true")
+
+    def _stream(self, found: list[tuple[int, tuple[str, dict[str, Any]]]], follow: bool) -> None:
+        cuts = self.server.api.cut_logs_after
+        limit = cuts.pop(0) if cuts else None
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream; charset=utf-8")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        self._chunk(": keep-alive\n\n")
+        for count, (seq, (kind, body)) in enumerate(found):
+            event = f"id: {seq}\nevent: {kind}\ndata: {json.dumps({'seq': seq, **body})}\n\n"
+            if limit is not None and count >= limit:
+                self._chunk(event[: len(event) // 2])
+                self.close_connection = True
+                return
+            self._chunk(event + ": keep-alive\n\n")
+        if follow and not (found and found[-1][1][0] == "end"):
+            self.server.api.closing.wait()
+            self.close_connection = True
+            return
+        self.wfile.write(b"0\r\n\r\n")
+
+    def _chunk(self, text: str) -> None:
+        raw = text.encode()
+        self.wfile.write(f"{len(raw):x}\r\n".encode() + raw + b"\r\n")
+        self.wfile.flush()
+
+    def artifacts(self, seen: Seen, task_id: str) -> None:
+        _only(seen, set())
+        self._task(task_id)
+        held = self.server.api.artifacts.get(task_id, {})
+        listed = [
+            {
+                "name": path.rsplit("/", 1)[-1],
+                "path": path,
+                "size_bytes": len(data),
+                "content_type": "text/plain",
+                "checksum": f"sha256:{hashlib.sha256(data).hexdigest()}",
+                "created_at": AT,
+            }
+            for path, data in held.items()
+        ]
+        self._json(200, {"task_id": task_id, "artifacts": listed, "total_count": len(listed)})
+
+    def artifact(self, seen: Seen, task_id: str, name: str) -> None:
+        _only(seen, set())
+        held = self.server.api.artifacts.get(task_id, {})
+        same = [path for path in held if path == name or path.rsplit("/", 1)[-1] == name]
+        if name not in held and len(same) > 1:
+            raise Refusal(409, "ambiguous_artifact_name", f"several artifacts are called {name}: {same}.")
+        if not same:
+            raise Refusal(404, "artifact_not_found", f"task {task_id} has no artifact {name}.")
+        self._bytes(seen, held[name if name in held else same[0]])
+
+    def _bytes(self, seen: Seen, data: bytes) -> None:
+        digest = hashlib.sha256(data).hexdigest()
+        sent = bytes(len(data)) if self.server.api.corrupt else data
+        found = re.fullmatch(r"bytes=(\d+)-", seen.headers.get("range", ""))
+        begin = int(found[1]) if found and seen.headers.get("if-range") in {None, f'"{digest}"'} else 0
+        self.send_response(206 if begin else 200)
+        if begin:
+            self.send_header("Content-Range", f"bytes {begin}-{len(data) - 1}/{len(data)}")
+        self.send_header("Content-Length", str(len(data) - begin))
+        self.send_header("ETag", f'"{digest}"')
+        self.send_header("X-Checksum-SHA256", digest)
+        self.end_headers()
+        if self.command == "HEAD":
+            return
+        cuts = self.server.api.cut_bytes_after
+        rest = sent[begin:]
+        if cuts:
+            rest = rest[: cuts.pop(0)]
+            self.close_connection = True
+        self.wfile.write(rest)
+
+    def list_workers(self, seen: Seen) -> None:
+        _only(seen, set())
+        self._json(200, {"workers": self.server.api.workers})
+
+
+def _only(seen: Seen, params: set[str], content_types: set[str] | None = None) -> None:
+    unknown = {key for key, _ in seen.query} - params
+    if unknown:
+        raise Refusal(400, "invalid_parameter", f"unknown parameters {unknown}.")
+    if content_types is not None and seen.body and seen.headers.get("content-type") not in content_types:
+        raise Refusal(415, "unsupported_content_type", f"{seen.headers.get('content-type')} is not supported.")
+
+
+_ROUTES: list[tuple[str, dict[str, Callable[..., None]]]] = [
+    (r"/tasks", {"GET": _Handler.list_tasks, "POST": _Handler.submit}),
+    (r"/tasks/([^/]+)", {"GET": _Handler.get, "DELETE": _Handler.cancel}),
+    (r"/tasks/([^/]+)/data", {"DELETE": _Handler.purge}),
+    (r"/tasks/([^/]+)/rerun", {"POST": _Handler.rerun}),
+    (r"/tasks/([^/]+)/logs", {"GET": _Handler.logs}),
+    (r"/tasks/([^/]+)/artifacts", {"GET": _Handler.artifacts}),
+    (r"/tasks/([^/]+)/artifacts/(.+)", {"GET": _Handler.artifact}),
+    (r"/workers", {"GET": _Handler.list_workers}),
+]
