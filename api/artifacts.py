@@ -1,0 +1,172 @@
+"""Artifacts: the list, one file (with ranges), all of them as one archive (contract §3)."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from collections.abc import Iterator
+
+from flask import Blueprint, Response, jsonify, request
+from werkzeug.datastructures import ContentRange, Headers
+from werkzeug.utils import send_file
+
+from api import views
+from api.errors import Refusal
+from api.params import no_params
+from api.parts import parts
+from orchestrator import clock
+from orchestrator.artifacts import ArtifactStore
+from orchestrator.models import Artifact, Attempt, Task
+from orchestrator.services.cancel import TaskNotFound
+from orchestrator.store import artifacts, tasks
+
+blueprint = Blueprint("artifacts", __name__, url_prefix="/api/v1/tasks")
+
+GZIP_LEVEL = 1  # the reader waits: speed before size
+
+
+def _find(task_id: str) -> tuple[Task, list[Artifact], list[Attempt]]:
+    with parts().product.database.read() as tx:
+        task = tasks.get(tx, task_id)
+        if task is None:
+            raise TaskNotFound(task_id)
+        return task, artifacts.of_task(tx, task_id, task.attempt), tasks.attempts_of(tx, task_id)
+
+
+@blueprint.get("/<task_id>/artifacts")
+def list_artifacts(task_id: str) -> Response:
+    no_params()
+    _, found, _ = _find(task_id)
+    return jsonify(
+        task_id=task_id,
+        artifacts=[views.artifact(one) for one in found],
+        total_count=len(found),
+        total_size_bytes=sum(one.size_bytes for one in found),
+    )
+
+
+@blueprint.get("/<task_id>/artifacts/<path:path>")
+def get_artifact(task_id: str, path: str) -> Response:
+    no_params()
+    _, found, _ = _find(task_id)
+    return _download(_pick(task_id, path, found))
+
+
+def _pick(task_id: str, path: str, found: list[Artifact]) -> Artifact:
+    """The path wins; a bare name works when only one artifact has it."""
+    for one in found:
+        if one.path == path:
+            return one
+    named = [one for one in found if one.name == path]
+    if len(named) > 1:
+        raise Refusal(
+            409,
+            "ambiguous_artifact_name",
+            f"{len(named)} artifacts of task {task_id} are named {path!r}; ask for one by its path",
+            {"candidates": [one.path for one in named]},
+        )
+    if not named:
+        message = f"task {task_id} has no artifact {path!r}; `sandbox task artifacts {task_id}` lists them"
+        raise Refusal(404, "artifact_not_found", message)
+    return named[0]
+
+
+def _download(one: Artifact) -> Response:
+    # send_file writes the Content-Disposition (RFC 6266, 8187); the bytes and the range are ours.
+    quoted = send_file(io.BytesIO(), request.environ, as_attachment=True, download_name=one.name, etag=False)
+    headers = Headers({"Content-Disposition": quoted.headers["Content-Disposition"]})
+    headers["X-Checksum-SHA256"] = one.sha256
+    headers["Accept-Ranges"] = "bytes"
+    headers["X-Content-Type-Options"] = "nosniff"
+    headers["Content-Security-Policy"] = "sandbox"
+    headers["ETag"] = f'"{one.sha256}"'
+    start, stop, status = 0, one.size_bytes, 200
+    wanted = request.range
+    fresh = request.if_range is None or request.if_range.etag in (None, one.sha256)
+    if request.if_none_match.contains(one.sha256):
+        return Response(status=304, headers=headers)
+    if wanted is not None and wanted.units == "bytes" and len(wanted.ranges) == 1 and fresh:
+        chosen = wanted.range_for_length(one.size_bytes)
+        if chosen is None:
+            headers["Content-Range"] = f"bytes */{one.size_bytes}"
+            raise Refusal(416, "invalid_parameter", f"the range is outside of the {one.size_bytes} bytes there are")
+        start, stop, status = chosen[0], chosen[1], 206
+        headers["Content-Range"] = ContentRange("bytes", start, stop, one.size_bytes).to_header()
+    headers["Content-Length"] = str(stop - start)
+    # Never a type that a task chose: a browser must not render what came out of a sandbox.
+    body = iter(()) if request.method == "HEAD" else _bytes(parts().product.artifacts, one, start, stop - start)
+    return Response(body, status=status, headers=headers, content_type="application/octet-stream")
+
+
+def _bytes(store: ArtifactStore, one: Artifact, start: int, length: int) -> Iterator[bytes]:
+    return store.open(one.key, start, length) if length else iter(())
+
+
+@blueprint.get("/<task_id>/artifacts.tar.gz")
+def get_archive(task_id: str) -> Response:
+    no_params()
+    task, found, attempts = _find(task_id)
+    headers = {"Content-Disposition": f'attachment; filename="{task_id}-artifacts.tar.gz"'}
+    body = iter(()) if request.method == "HEAD" else _archive(parts().product.artifacts, task, found, attempts)
+    return Response(body, headers=headers, content_type="application/gzip")
+
+
+class _Pipe(io.RawIOBase):
+    """Takes what tarfile writes and gives it out in between."""
+
+    def __init__(self) -> None:
+        self._written: list[bytes] = []
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: bytes) -> int:  # type: ignore[override]
+        self._written.append(bytes(data))
+        return len(data)
+
+    def taken(self) -> bytes:
+        data = b"".join(self._written)
+        self._written.clear()
+        return data
+
+
+def _archive(store: ArtifactStore, task: Task, found: list[Artifact], attempts: list[Attempt]) -> Iterator[bytes]:
+    """Stream a tar with plain relative names, regular files, no owner: memory stays flat."""
+    pipe = _Pipe()
+    with tarfile.open(fileobj=pipe, mode="w|gz", compresslevel=GZIP_LEVEL, format=tarfile.PAX_FORMAT) as archive:
+        metadata = json.dumps(_metadata(task, found, attempts), indent=2).encode()
+        archive.addfile(_member("metadata.json", len(metadata), task), io.BytesIO(metadata))
+        for one in found:
+            archive.fileobj.write(_member(one.path, one.size_bytes, task).tobuf(tarfile.PAX_FORMAT))
+            for chunk in store.open(one.key):
+                archive.fileobj.write(chunk)
+                yield pipe.taken()
+            archive.fileobj.write(b"\0" * (-one.size_bytes % tarfile.BLOCKSIZE))
+    yield pipe.taken()
+
+
+def _member(path: str, size: int, task: Task) -> tarfile.TarInfo:
+    member = tarfile.TarInfo(path)
+    member.size = size
+    member.mode = 0o644
+    member.mtime = int((task.finished_at or task.created_at).timestamp())
+    return member
+
+
+def _metadata(task: Task, found: list[Artifact], attempts: list[Attempt]) -> dict[str, object]:
+    last = attempts[-1] if attempts else None
+    return {
+        "task_id": task.id,
+        "attempt": task.attempt,
+        "name": task.name,
+        "state": task.state,
+        "outcome": task.outcome.to_dict() if task.outcome else None,
+        "created_at": clock.text(task.created_at),
+        "started_at": views.time_text(task.started_at),
+        "finished_at": views.time_text(task.finished_at),
+        "image": last.image if last else None,
+        "image_digest": last.image_digest if last else None,
+        "commit": last.commit if last else None,
+        "artifacts": [views.artifact(one) for one in found],
+    }

@@ -1,0 +1,177 @@
+"""Followers of a task's journal: one watcher a process reads what is new once and hands it to all (design §5)."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import sqlalchemy as sa
+
+from api.rendering import Row
+from orchestrator import journal
+from orchestrator.models import Task
+from orchestrator.store import tasks
+from orchestrator.store.database import Database, StoreUnavailable
+from orchestrator.store.doorbell import Doorbell
+from orchestrator.store.tables import tasks as table
+
+log = logging.getLogger(__name__)
+
+KEPT_ROWS = 1024
+KEPT_BYTES = 8 << 20
+IDLE_WAIT_SECONDS = 1.0
+
+
+class Feed:
+    """The newest rows of one task, shared by all its followers. Thread-safe.
+
+    A follower whose cursor is before `floor` reads from the store until it has caught up.
+    """
+
+    def __init__(self, last_seq: int) -> None:
+        self._changed = threading.Condition()
+        self._rows: deque[Row] = deque()
+        self._bytes = 0
+        self.floor = last_seq
+        self.last_seq = last_seq
+        self.followers = 0
+
+    def push(self, rows: list[Row]) -> None:
+        with self._changed:
+            self._rows.extend(rows)
+            self._bytes += sum(row.size_bytes for row in rows)
+            self.last_seq = rows[-1].record.last_seq
+            while len(self._rows) > 1 and (len(self._rows) > KEPT_ROWS or self._bytes > KEPT_BYTES):
+                dropped = self._rows.popleft()
+                self._bytes -= dropped.size_bytes
+                self.floor = dropped.record.last_seq
+            self._changed.notify_all()
+
+    def after(self, cursor: int, timeout_seconds: float) -> list[Row] | None:
+        """Rows behind `cursor`; an empty list when the time is over, None when the store must be asked."""
+        with self._changed:
+            if cursor < self.floor:
+                return None
+            if cursor >= self.last_seq and timeout_seconds > 0:
+                self._changed.wait(timeout_seconds)
+            if cursor < self.floor:
+                return None
+            return [row for row in self._rows if row.record.last_seq > cursor]
+
+
+class Hub:
+    """All feeds of this process, and the one thread that fills them. It sleeps while nobody follows."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._feeds: dict[str, Feed] = {}
+        self._lock = threading.Lock()
+        self._wanted = threading.Event()
+        threading.Thread(target=self._watch, name="journal-watcher", daemon=True).start()
+
+    @contextmanager
+    def feed(self, task_id: str) -> Iterator[Feed]:
+        """Subscribe to a task; what is committed from now on is in the feed or in the store."""
+        with self._lock:
+            feed = self._feeds.get(task_id)
+            if feed is None:
+                with self._database.read() as tx:
+                    feed = self._feeds[task_id] = Feed(journal.last_seq(tx, task_id))
+            feed.followers += 1
+            self._wanted.set()
+        try:
+            yield feed
+        finally:
+            with self._lock:
+                feed.followers -= 1
+                if feed.followers == 0:
+                    del self._feeds[task_id]
+                if not self._feeds:
+                    self._wanted.clear()
+
+    def wait_terminal(self, task_id: str, timeout_seconds: float) -> Task | None:
+        """Wait until a task has ended, or the time is over; return it as it is then."""
+        deadline = time.monotonic() + timeout_seconds
+        with self.feed(task_id) as feed:
+            cursor = feed.last_seq
+            task = self._task(task_id)
+            while task and not task.is_terminal and (left := deadline - time.monotonic()) > 0:
+                rows = feed.after(cursor, left)
+                cursor = feed.last_seq
+                if rows is None or any(row.ends for row in rows):
+                    task = self._task(task_id)
+            return self._task(task_id) if task and not task.is_terminal else task
+
+    def _task(self, task_id: str) -> Task | None:
+        with self._database.read() as tx:
+            return tasks.get(tx, task_id)
+
+    def _watch(self) -> None:
+        doorbell: Doorbell | None = None
+        while True:
+            try:
+                if not self._wanted.is_set():
+                    self._wanted.wait()
+                    if doorbell:
+                        doorbell.close()
+                    doorbell = None
+                doorbell = doorbell or self._database.doorbell()
+                self._fill()
+                doorbell.wait(IDLE_WAIT_SECONDS)
+            except StoreUnavailable as error:
+                log.warning("store unavailable, followers wait", extra={"error": str(error)})
+                time.sleep(IDLE_WAIT_SECONDS)
+            except Exception:  # followers must not starve because of one bad row
+                log.exception("watcher failed, going on")
+                time.sleep(IDLE_WAIT_SECONDS)
+
+    def _fill(self) -> None:
+        with self._lock:
+            feeds = dict(self._feeds)
+        if not feeds:
+            return
+        with self._database.read() as tx:
+            query = sa.select(table.c.id, table.c.next_seq).where(table.c.id.in_(list(feeds)))
+            for task_id, next_seq in tx.execute(query).all():
+                feed = feeds[task_id]
+                while feed.last_seq < next_seq - 1:
+                    found = journal.after(tx, task_id, feed.last_seq)
+                    if not found:
+                        break
+                    feed.push([Row(record) for record in found])
+
+
+def follow(
+    database: Database,
+    feed: Feed,
+    task_id: str,
+    cursor: int,
+    *,
+    keep_alive_seconds: float,
+    ended: Callable[[], bool],
+) -> Iterator[list[Row]]:
+    """Yield rows behind `cursor` as they come; an empty list is a sign of life. Ends after the task has ended."""
+    while True:
+        rows = feed.after(cursor, 0)
+        if rows is None:
+            with database.read() as tx:
+                rows = [Row(record) for record in journal.after(tx, task_id, cursor)]
+        if rows:
+            yield rows
+            cursor = rows[-1].record.last_seq
+            if any(row.ends for row in rows):
+                return
+            continue
+        if ended():
+            with database.read() as tx:
+                rows = [Row(record) for record in journal.after(tx, task_id, cursor)]
+            if not rows:
+                return
+            continue
+        rows = feed.after(cursor, keep_alive_seconds)
+        if rows == [] and feed.last_seq <= cursor:
+            yield []

@@ -1,0 +1,172 @@
+"""Tasks: submit, list, look, cancel, purge, rerun."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Blueprint, Response, jsonify, request
+
+from api import views
+from api.errors import invalid_parameter
+from api.params import Params, no_params
+from api.parts import parts
+from orchestrator import clock, manifest
+from orchestrator.services.cancel import AlreadyTerminal, TaskNotFound, Wish, cancel
+from orchestrator.services.purge import purge
+from orchestrator.services.rerun import rerun
+from orchestrator.services.submit import submit
+from orchestrator.states import State
+from orchestrator.store import tasks
+
+blueprint = Blueprint("tasks", __name__, url_prefix="/api/v1/tasks")
+
+SORTS = ("created_at", "started_at", "state_changed_at", "name")
+DEFAULT_WAIT_SECONDS = 15
+MAX_WAIT_SECONDS = 300
+
+
+@blueprint.post("")
+def submit_task() -> tuple[Response, int] | Response:
+    params = Params("dry_run")
+    here = parts()
+    parsed = manifest.parse(request.get_data(cache=False), request.content_type or "", policy=here.policy)
+    if params.flag("dry_run"):
+        return jsonify(parsed.definition)
+    return _accepted(submit(here.product, parsed, idempotency_key=_idempotency_key()))
+
+
+@blueprint.get("")
+def list_tasks() -> Response:
+    params = Params("state", "label.", "label", "limit", "offset", "sort", "order", "parent_id")
+    query = tasks.Query(
+        states=_states(params.text("state")),
+        labels=params.labels(),
+        parent_id=params.text("parent_id"),
+        limit=params.integer("limit", 100, 1, 1000),
+        offset=params.integer("offset", 0, 0),
+        sort=params.choice("sort", "created_at", SORTS),
+        descending=params.choice("order", "desc", ("asc", "desc")) == "desc",
+    )
+    with parts().product.database.read() as tx:
+        found, total = tasks.find(tx, query)
+    return jsonify(
+        tasks=[views.list_item(task) for task in found],
+        total_count=total,
+        limit=query.limit,
+        offset=query.offset,
+        has_more=query.offset + len(found) < total,
+    )
+
+
+@blueprint.get("/<task_id>")
+def get_task(task_id: str) -> Response:
+    no_params()
+    with parts().product.database.read() as tx:
+        task = tasks.get(tx, task_id)
+        attempts = tasks.attempts_of(tx, task_id)
+    if task is None:
+        raise TaskNotFound(task_id)
+    return jsonify(views.details(task, attempts))
+
+
+@blueprint.delete("/<task_id>")
+def cancel_task(task_id: str) -> tuple[Response, int] | Response:
+    params = Params("reason", "force", "wait", "children")
+    body = _json_object(("reason", "force"))
+    reason = body.get("reason", params.text("reason"))
+    force = body.get("force", params.flag("force"))
+    if not (reason is None or isinstance(reason, str)) or not isinstance(force, bool):
+        raise invalid_parameter("reason" if isinstance(force, bool) else "force", "reason is a text, force a boolean")
+    wait = params.integer("wait", DEFAULT_WAIT_SECONDS, 0, MAX_WAIT_SECONDS)
+    wish = Wish(request.remote_addr or "unknown", reason, force)
+    product = parts().product
+    task = cancel(product, task_id, wish)
+    if params.flag("children"):
+        _cancel_children(task_id, wish)
+    if not task.is_terminal and wait:
+        task = parts().hub.wait_terminal(task_id, wait) or task
+    return _cancelled(task)
+
+
+@blueprint.delete("/<task_id>/data")
+def purge_task(task_id: str) -> tuple[str, int]:
+    no_params()
+    purge(parts().product, task_id)
+    return "", 204
+
+
+@blueprint.post("/<task_id>/rerun")
+def rerun_task(task_id: str) -> tuple[Response, int]:
+    no_params()
+    here = parts()
+    return _accepted(rerun(here.product, task_id, _json_object(None), here.policy))
+
+
+def _accepted(task: Any) -> tuple[Response, int]:
+    response = jsonify(views.accepted(task))
+    response.headers["Location"] = f"/api/v1/tasks/{task.id}"
+    return response, 202
+
+
+def _cancelled(task: Any) -> tuple[Response, int] | Response:
+    wish = task.cancellation
+    body = {
+        "success": True,
+        "task_id": task.id,
+        "previous_state": wish.previous_state,
+        "new_state": task.state,
+    }
+    if task.state is State.CANCELLED:
+        message = f"task {task.id} is cancelled"
+        return jsonify({**body, "message": message, "cancelled_at": clock.text(task.finished_at)})
+    if task.is_terminal:  # its worker was lost before it could confirm
+        raise AlreadyTerminal(task)
+    with parts().product.database.read() as tx:
+        attempts = tasks.attempts_of(tx, task.id)
+    message = f"the cancellation of task {task.id} is stored; it is {task.state} and will be cancelled"
+    return jsonify({**body, "message": message, "cancel": views.cancellation(task, attempts)}), 202
+
+
+def _cancel_children(task_id: str, wish: Wish) -> None:
+    product = parts().product
+    waiting = [task_id]
+    while waiting:
+        with product.database.read() as tx:
+            children = tasks.children_of(tx, waiting.pop())
+        waiting += children
+        for child in children:
+            try:
+                cancel(product, child, wish)
+            except AlreadyTerminal:
+                continue
+
+
+def _states(raw: str | None) -> tuple[State, ...]:
+    if raw is None:
+        return ()
+    try:
+        return tuple(State(one.strip()) for one in raw.split(","))
+    except ValueError:
+        known = ", ".join(State)
+        raise invalid_parameter("state", f"state={raw!r} holds a word that is no state; states are {known}") from None
+
+
+def _idempotency_key() -> str | None:
+    key = request.headers.get("Idempotency-Key")
+    if key is not None and not (0 < len(key) <= 255):
+        raise invalid_parameter("Idempotency-Key", "the Idempotency-Key header takes 1 to 255 characters")
+    return key
+
+
+def _json_object(known: tuple[str, ...] | None) -> dict[str, Any]:
+    """The JSON object in the body, empty when there is none. `known` names its keys, None allows all."""
+    raw = request.get_data()
+    if not raw:
+        return {}
+    document = manifest.read_object(raw, request.content_type or "")
+    unknown = sorted(set(document) - set(known)) if known is not None else []
+    if unknown:
+        raise invalid_parameter(
+            unknown[0], f"unknown field {unknown[0]!r} in the body; it takes: {', '.join(known or ())}"
+        )
+    return document

@@ -1,0 +1,160 @@
+"""Models → the JSON the contract promises (§3)."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from urllib.parse import quote
+
+from orchestrator import clock
+from orchestrator.models import Artifact, Attempt, Task, Worker
+from orchestrator.placement import NOTHING
+from orchestrator.states import State
+from orchestrator.store.workers import as_host
+
+
+def time_text(at: datetime | None) -> str | None:
+    return clock.text(at) if at else None
+
+
+def links(task_id: str) -> dict[str, str]:
+    base = f"/api/v1/tasks/{quote(task_id)}"
+    return {
+        "self": base,
+        "logs": f"{base}/logs",
+        "events": f"{base}/logs?stream=events&follow=true",
+        "artifacts": f"{base}/artifacts",
+    }
+
+
+def accepted(task: Task) -> dict[str, Any]:
+    return {
+        "task_id": task.id,
+        "state": task.state,
+        "message": f"task {task.id} is accepted; follow it with `sandbox task logs {task.id} --follow`",
+        "created_at": clock.text(task.created_at),
+        "links": links(task.id),
+    }
+
+
+def list_item(task: Task) -> dict[str, Any]:
+    return {
+        "id": task.id,
+        "task_id": task.id,
+        "name": task.name,
+        "state": task.state,
+        "state_message": task.state_message,
+        "labels": task.labels,
+        "priority": task.priority,
+        "parent_id": task.parent_id,
+        "created_at": clock.text(task.created_at),
+        "started_at": time_text(task.started_at),
+        "state_changed_at": clock.text(task.state_changed_at),
+        "finished_at": time_text(task.finished_at),
+        "exit_code": task.exit_code,
+        "vm_name": f"{task.id}.{task.attempt}" if task.attempt else None,
+        "vm_ip": None,  # a sandbox has no network of its own
+        "worker": task.worker,
+        "attempt": task.attempt,
+        "progress": {
+            "output_bytes": task.output_bytes,
+            "tool_calls": 0,
+            "current_tool": None,
+            "last_activity_at": time_text(task.last_activity_at),
+        },
+    }
+
+
+def details(task: Task, attempts: list[Attempt]) -> dict[str, Any]:
+    return {
+        **list_item(task),
+        "definition": task.definition,
+        "outcome": task.outcome.to_dict() if task.outcome else None,
+        "attempts": [attempt_view(one) for one in attempts],
+        "applied": task.applied,
+        "cancel": cancellation(task, attempts),
+        "rerun_of": task.rerun_of,
+        "preserve_until": time_text(task.preserve_until),
+        "purged_at": time_text(task.purged_at),
+        "links": links(task.id),
+    }
+
+
+def attempt_view(one: Attempt) -> dict[str, Any]:
+    return {
+        "attempt": one.number,
+        "worker": one.worker,
+        "state": one.state,
+        "claimed_at": clock.text(one.claimed_at),
+        "started_at": time_text(one.running_at),
+        "finished_at": time_text(one.finished_at),
+        "outcome": one.outcome.to_dict() if one.outcome else None,
+        "image": one.image,
+        "image_digest": one.image_digest,
+        "commit": one.commit,
+        "container_id": one.sandbox,
+        "output_bytes": one.output_bytes,
+        "dropped_bytes": one.dropped_bytes,
+        "preserved": one.preserved,
+    }
+
+
+def cancellation(task: Task, attempts: list[Attempt]) -> dict[str, Any] | None:
+    wish = task.cancellation
+    if wish is None:
+        return None
+    return {
+        "requested_at": clock.text(wish.requested_at),
+        "requested_by": wish.requested_by,
+        "reason": wish.reason,
+        "force": wish.force,
+        "phase": _phase(task, attempts),
+    }
+
+
+def _phase(task: Task, attempts: list[Attempt]) -> str:
+    if task.is_terminal:
+        return "confirmed"
+    if task.state is not State.COMPLETING:
+        return "requested"
+    verdict = attempts[-1].verdict if attempts else None
+    return "collecting" if verdict and verdict.get("stopped") else "stopping"
+
+
+def artifact(one: Artifact) -> dict[str, Any]:
+    return {
+        "name": one.name,
+        "path": one.path,
+        "size_bytes": one.size_bytes,
+        "content_type": one.content_type,
+        "checksum": f"sha256:{one.sha256}",
+        "created_at": clock.text(one.created_at),
+        "download_url": f"/api/v1/tasks/{quote(one.task_id)}/artifacts/{quote(one.path)}",
+    }
+
+
+def worker(one: Worker, used: tuple[int, Any] | None) -> dict[str, Any]:
+    slots, held = used or (0, NOTHING)
+    capacity = as_host(one).capacity
+    return {
+        "name": one.name,
+        "state": one.state,
+        "capacity": {
+            "slots": one.slots,
+            "cpus": capacity.cpus,
+            "memory_bytes": capacity.memory_bytes,
+            "disk_bytes": capacity.disk_bytes,
+        },
+        "used": {
+            "slots": slots,
+            "cpus": held.cpus,
+            "memory_bytes": held.memory_bytes,
+            "disk_bytes": held.disk_bytes,
+        },
+        "profiles": list(one.profiles),
+        "network_modes": list(one.network_modes),
+        "agents": list(one.agents),
+        "trouble": one.trouble,
+        "registered_at": clock.text(one.registered_at),
+        "last_heartbeat_at": clock.text(one.heartbeat_at),
+    }

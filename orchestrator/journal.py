@@ -1,0 +1,156 @@
+"""The append-only journal of a task: one sequence, gapless in commit order (design §5).
+
+A row of output holds many lines. Each line (or 64 KiB piece of one) has a sequence number of its own, so
+that a reader can be cut after any line and resume: `Record.first_seq`..`last_seq`, split by `pieces()`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from orchestrator.models import Claim, Kind, NewRecord, Record
+from orchestrator.store import rows
+from orchestrator.store.database import ring
+from orchestrator.store.tables import attempts, records, tasks
+
+PIECE_BYTES = 64 << 10
+"""A longer line is delivered in pieces (contract §5)."""
+ROW_BYTES = 64 << 10
+
+
+class StaleClaim(Exception):
+    """This attempt is not the writer's any more: stop, destroy the sandbox, write nothing."""
+
+    def __init__(self, claim: Claim) -> None:
+        super().__init__(f"attempt {claim.attempt} of task {claim.task_id} (fence {claim.fence}) was taken over")
+        self.claim = claim
+
+
+def pieces(data: bytes) -> list[bytes]:
+    """Split output into lines, line ends kept, a long line into pieces of `PIECE_BYTES`."""
+    lines = data.split(b"\n")
+    last = lines.pop()
+    whole = [line + b"\n" for line in lines] + ([last] if last else [])
+    if len(data) <= PIECE_BYTES:
+        return whole
+    return [line[at : at + PIECE_BYTES] for line in whole for at in range(0, len(line), PIECE_BYTES)]
+
+
+def output(stream: str, data: bytes, at: datetime) -> NewRecord:
+    """One row of output: `data` as printed, at most a few pieces over `ROW_BYTES`."""
+    size = data.count(b"\n") + (0 if data.endswith(b"\n") else 1)
+    if len(data) > PIECE_BYTES:
+        size = len(pieces(data))
+    return NewRecord(Kind.OUTPUT, at, stream, {}, data, size)
+
+
+def append(tx: sa.Connection, claim: Claim, new: Sequence[NewRecord], **progress: Any) -> int:
+    """Append records in the name of a claim; return the last sequence number given.
+
+    `progress` are columns of the attempt to store with them (`spool_offset`, `output_bytes`, …).
+    Raises `StaleClaim` when the fence has moved on.
+    """
+    count = sum(one.size for one in new)
+    written = sum(len(one.data) for one in new if one.data)
+    values: dict[str, Any] = {"next_seq": tasks.c.next_seq + count}
+    if written:
+        values |= {"output_bytes": tasks.c.output_bytes + written, "last_activity_at": new[-1].at}
+    first = tx.scalar(
+        tasks.update()
+        .where(tasks.c.id == claim.task_id, tasks.c.attempt == claim.attempt, tasks.c.fence == claim.fence)
+        .values(values)
+        .returning(tasks.c.next_seq - count)
+    )
+    if first is None:
+        raise StaleClaim(claim)
+    if progress:
+        where = (attempts.c.task_id == claim.task_id, attempts.c.number == claim.attempt)
+        tx.execute(attempts.update().where(*where).values(progress))
+    insert(tx, claim.task_id, claim.attempt, first, new)
+    return int(first) + count - 1
+
+
+def insert(tx: sa.Connection, task_id: str, attempt: int, first_seq: int, new: Iterable[NewRecord]) -> None:
+    """Store records at places already taken from the task's `next_seq`; ring the doorbell."""
+    values, seq = [], first_seq
+    for one in new:
+        values.append(
+            {
+                "task_id": task_id,
+                "attempt": attempt,
+                "first_seq": seq,
+                "last_seq": seq + one.size - 1,
+                "at": one.at,
+                "kind": one.kind.value,
+                "stream": one.stream,
+                "body": one.body,
+                "data": one.data,
+            }
+        )
+        seq += one.size
+    if values:
+        tx.execute(records.insert(), values)
+        ring(tx)
+
+
+def after(
+    tx: sa.Connection, task_id: str, cursor: int, *, attempt: int | None = None, limit: int = 256
+) -> list[Record]:
+    """Rows that hold anything behind `cursor`, oldest first. The first may begin before it."""
+    query = sa.select(records).where(records.c.task_id == task_id, records.c.last_seq > cursor)
+    if attempt is not None:
+        query = query.where(records.c.attempt == attempt)
+    return [rows.record(row) for row in tx.execute(query.order_by(records.c.last_seq).limit(limit))]
+
+
+def since(tx: sa.Connection, task_id: str, at: datetime) -> int:
+    """Return the cursor before the first record at or after `at`."""
+    query = sa.select(sa.func.min(records.c.first_seq)).where(records.c.task_id == task_id, records.c.at >= at)
+    first = tx.scalar(query)
+    return int(first) - 1 if first is not None else last_seq(tx, task_id)
+
+
+def last_seq(tx: sa.Connection, task_id: str) -> int:
+    """The newest sequence number of a task, 0 when it has none."""
+    found = tx.scalar(sa.select(tasks.c.next_seq).where(tasks.c.id == task_id))
+    return int(found or 1) - 1
+
+
+def backwards(tx: sa.Connection, task_id: str, *, attempt: int | None, batch: int = 64) -> Iterator[Record]:
+    """Rows from the newest to the oldest."""
+    before: int | None = None
+    while True:
+        query = sa.select(records).where(records.c.task_id == task_id)
+        if attempt is not None:
+            query = query.where(records.c.attempt == attempt)
+        if before is not None:
+            query = query.where(records.c.last_seq < before)
+        found = [rows.record(row) for row in tx.execute(query.order_by(records.c.last_seq.desc()).limit(batch))]
+        yield from found
+        if len(found) < batch:
+            return
+        before = found[-1].last_seq
+
+
+def newer(tx: sa.Connection, position: int, limit: int = 512) -> list[Record]:
+    """Rows of all tasks behind a position, for a watcher.
+
+    On SQLite positions are in commit order. On PostgreSQL a lower position may be committed later; readers of
+    one task are safe all the same, since its row lock makes `next_seq` grow in commit order.
+    """
+    query = sa.select(records).where(records.c.position > position).order_by(records.c.position).limit(limit)
+    return [rows.record(row) for row in tx.execute(query)]
+
+
+def last_position(tx: sa.Connection) -> int:
+    return int(tx.scalar(sa.select(sa.func.max(records.c.position))) or 0)
+
+
+def delete_of(tx: sa.Connection, task_id: str) -> None:
+    """Remove a task's output and the product's words; its state changes stay."""
+    gone = (Kind.OUTPUT.value, Kind.SYSTEM.value, Kind.ARTIFACT.value, Kind.GAP.value, Kind.EVENT.value)
+    tx.execute(records.delete().where(records.c.task_id == task_id, records.c.kind.in_(gone)))

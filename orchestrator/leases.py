@@ -1,0 +1,39 @@
+"""Sees heartbeat counters move, by this process's own monotonic clock: no clock jump costs a task (design §2)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass
+class LeaseWatch:
+    """Feed it the counters again and again. Not thread-safe; times are monotonic seconds."""
+
+    lease_seconds: float
+    _moved: dict[str, tuple[int, float]] = field(default_factory=dict)
+    _last_look: float | None = None
+    _mass_loss_since: float | None = None
+
+    def look(self, counters: Mapping[str, int], now: float) -> dict[str, float]:
+        """Return for each worker whose lease is over how long it has been silent.
+
+        After a pause of our own the observation starts anew. When more than half of the workers seem lost
+        at once, they are believed one lease later: more likely the store or we were away.
+        """
+        if self._last_look is not None and now - self._last_look > max(5.0, self.lease_seconds / 2):
+            self._moved.clear()
+            self._mass_loss_since = None
+        self._last_look = now
+        self._moved = {
+            name: self._moved[name] if self._moved.get(name, (None,))[0] == counter else (counter, now)
+            for name, counter in counters.items()
+        }
+        silence = {name: now - since for name, (_, since) in self._moved.items()}
+        gone = {name: seconds for name, seconds in silence.items() if seconds > self.lease_seconds}
+        if 2 * len(gone) <= len(counters):
+            self._mass_loss_since = None
+            return gone
+        if self._mass_loss_since is None:
+            self._mass_loss_since = now
+        return gone if now - self._mass_loss_since >= self.lease_seconds else {}

@@ -1,0 +1,208 @@
+"""Frozen records: what the store hands out. Times are aware UTC datetimes, sizes bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from orchestrator.outcomes import Outcome
+from orchestrator.states import TERMINAL, State
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right to write about one attempt: every later write names all three (design §2)."""
+
+    task_id: str
+    attempt: int
+    fence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What a task asks for, or holds on a worker."""
+
+    cpus: float
+    memory_bytes: int
+    disk_bytes: int
+
+    def __add__(self, other: Resources) -> Resources:
+        return Resources(
+            self.cpus + other.cpus,
+            self.memory_bytes + other.memory_bytes,
+            self.disk_bytes + other.disk_bytes,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Cancellation:
+    """A stored intention (contract §4)."""
+
+    requested_at: datetime
+    requested_by: str
+    reason: str | None
+    force: bool
+    previous_state: State
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One row of the list, and all that `GET /tasks/{id}` needs."""
+
+    id: str
+    name: str
+    labels: dict[str, str]
+    priority: int
+    parent_id: str | None
+    rerun_of: str | None
+    definition: dict[str, Any]
+    state: State
+    state_message: str | None
+    attempt: int
+    fence: int
+    worker: str | None
+    requested: Resources
+    counted_attempts: int
+    uncounted_losses: int
+    created_at: datetime
+    started_at: datetime | None
+    state_changed_at: datetime
+    finished_at: datetime | None
+    preserve_until: datetime | None
+    purged_at: datetime | None
+    exit_code: int | None
+    outcome: Outcome | None
+    applied: dict[str, Any] | None
+    cancellation: Cancellation | None
+    output_bytes: int
+    last_activity_at: datetime | None
+    next_seq: int
+
+    @property
+    def is_terminal(self) -> bool:
+        return self.state in TERMINAL
+
+    @property
+    def claim(self) -> Claim:
+        return Claim(self.id, self.attempt, self.fence)
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try at a task on one worker. `spool_offset` is how far its output is in the journal."""
+
+    task_id: str
+    number: int
+    fence: int
+    worker: str
+    state: State
+    claimed_at: datetime
+    running_at: datetime | None
+    finished_at: datetime | None
+    outcome: Outcome | None
+    applied: dict[str, Any] | None
+    image: str | None
+    image_digest: str | None
+    commit: str | None
+    sandbox: str | None
+    verdict: dict[str, Any] | None
+    spool_offset: str | None
+    output_bytes: int
+    dropped_bytes: int
+    preserved: bool
+
+    @property
+    def claim(self) -> Claim:
+        return Claim(self.task_id, self.number, self.fence)
+
+
+class WorkerState(StrEnum):
+    ACTIVE = "active"
+    STOPPED = "stopped"
+    LOST = "lost"
+
+
+@dataclass(frozen=True, slots=True)
+class Overcommit:
+    """How many times the host's size placement may promise."""
+
+    cpus: float
+    memory: float
+    disk: float
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """A worker as it registered. `host` is the machine's size, before the overcommit factors."""
+
+    name: str
+    state: WorkerState
+    slots: int
+    host: Resources
+    overcommit: Overcommit
+    profiles: tuple[str, ...]
+    network_modes: tuple[str, ...]
+    agents: tuple[str, ...]
+    trouble: str | None
+    heartbeat: int
+    heartbeat_at: datetime
+    registered_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A stored file of a task. `path` is workspace-relative; `key` is the artifact store's."""
+
+    task_id: str
+    attempt: int
+    path: str
+    size_bytes: int
+    content_type: str
+    sha256: str
+    created_at: datetime
+    key: str
+
+    @property
+    def name(self) -> str:
+        return self.path.rsplit("/", 1)[-1]
+
+
+class Kind(StrEnum):
+    """What a journal record tells."""
+
+    STATE_CHANGE = "state_change"
+    OUTPUT = "output"
+    SYSTEM = "system"
+    EVENT = "event"
+    ARTIFACT = "artifact"
+    GAP = "gap"
+
+
+@dataclass(frozen=True, slots=True)
+class NewRecord:
+    """A record before the journal gave it its place. `size` is how many sequence numbers it takes."""
+
+    kind: Kind
+    at: datetime
+    stream: str | None = None
+    body: dict[str, Any] = field(default_factory=dict)
+    data: bytes | None = None
+    size: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A journal row. An output row holds many lines and spans `first_seq`..`last_seq`, one per line."""
+
+    position: int
+    task_id: str
+    attempt: int
+    first_seq: int
+    last_seq: int
+    at: datetime
+    kind: Kind
+    stream: str | None
+    body: dict[str, Any]
+    data: bytes | None

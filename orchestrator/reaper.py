@@ -1,0 +1,103 @@
+"""The thread that runs the reaper's duties: in any API or worker process, one at a time in the installation."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from orchestrator import clock
+from orchestrator.leases import LeaseWatch
+from orchestrator.product import Product
+from orchestrator.services.place import deliver
+from orchestrator.services.reap import due_duties, purge_expired
+from orchestrator.store import workers
+from orchestrator.store.database import Database, StoreUnavailable
+
+log = logging.getLogger(__name__)
+
+RETENTION_SECONDS = 600.0
+MAX_SWEEP_SECONDS = 1.0
+_LOCK_KEY = 0x5A4DB0C7
+
+
+class Reaper:
+    """Sweeps once a second while it holds the installation's reaper lock."""
+
+    def __init__(self, product: Product) -> None:
+        self._product = product
+        self._leases = LeaseWatch(product.settings.lease_seconds)
+        self._grace = product.settings.lease_seconds + product.settings.stop_after_seconds
+        self._every = min(MAX_SWEEP_SECONDS, product.settings.lease_seconds / 4)
+        self._retention_at: float | None = None
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="reaper", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join(timeout=5)
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._every):
+            try:
+                with leadership(self._product.database) as leading:
+                    while leading and not self._stop.is_set():
+                        self.sweep(time.monotonic())
+                        self._stop.wait(self._every)
+            except StoreUnavailable as error:
+                log.warning("store unavailable, sweeping later", extra={"error": str(error)})
+            except Exception:  # the reaper must outlive any single bad row
+                log.exception("sweep failed, trying again")
+                self._stop.wait(5)
+
+    def sweep(self, now: float) -> None:
+        """One round of every duty that is due. `now` is monotonic seconds."""
+        at = clock.now()
+        with self._product.database.read() as tx:
+            silent = self._leases.look({one.name: one.heartbeat for one in workers.all_of(tx)}, now)
+            duties = due_duties(tx, at, silent, self._grace)
+        for duty in duties:
+            with self._product.database.write() as tx:
+                messages = duty(tx, at)
+            deliver(self._product.broker, messages)
+        if self._retention_at is None or now - self._retention_at > RETENTION_SECONDS:
+            self._retention_at = now
+            purge_expired(self._product, at)
+
+
+@contextmanager
+def leadership(database: Database) -> Iterator[bool]:
+    """Hold the reaper lock if it is free. The store frees it when the holder dies: no row with a date."""
+    if database.is_sqlite:
+        lock = os.open(Path(str(database.url.database)).with_suffix(".reaper.lock"), os.O_CREAT | os.O_RDWR, 0o600)
+        try:
+            yield _flocked(lock)
+        finally:
+            os.close(lock)
+        return
+    with database.engine.connect() as connection:
+        query = sa.text("SELECT pg_try_advisory_lock(:key)")
+        leading = bool(connection.scalar(query, {"key": _LOCK_KEY}))
+        try:
+            yield leading
+        finally:
+            if leading:
+                connection.execute(sa.text("SELECT pg_advisory_unlock(:key)"), {"key": _LOCK_KEY})
+
+
+def _flocked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

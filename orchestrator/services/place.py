@@ -1,0 +1,73 @@
+"""Place pending tasks on workers, or keep the reason each one waits."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from datetime import datetime
+
+import sqlalchemy as sa
+from prometheus_client import Histogram
+
+from orchestrator import placement
+from orchestrator.broker.messages import Broker, BrokerUnavailable
+from orchestrator.manifest import Manifest
+from orchestrator.models import Resources, Task
+from orchestrator.placement import Wanted
+from orchestrator.store import tasks, workers
+
+log = logging.getLogger(__name__)
+
+ROUND = 256
+"""Pending tasks looked at in one round: its cost stays flat as the queue grows."""
+_LOCK_KEY = 0x5A4DB0C6
+
+PLACEMENT_SECONDS = Histogram(
+    "sandbox_placement_seconds",
+    "Time of one round of placement in this process",
+    registry=None,
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1),
+)
+
+Message = tuple[str, str, int]
+"""(worker, task, attempt): what `deliver` sends after the transaction that placed it."""
+
+
+@PLACEMENT_SECONDS.time()
+def place(tx: sa.Connection, at: datetime) -> list[Message]:
+    """Run one round of placement inside a write transaction; return the messages to send after its commit."""
+    if tx.dialect.name == "postgresql":  # on SQLite the write transaction itself is the lock
+        tx.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK_KEY})
+    waiting = tasks.candidates(tx, at, ROUND)
+    if not waiting:
+        return []
+    result = placement.place([wanted_of(task) for task in waiting], workers.hosts(tx))
+    attempts = {task.id: task.attempt + 1 for task in waiting}
+    tasks.set_waiting(tx, result.waiting.items())
+    return [(one.worker, one.task_id, attempts[one.task_id]) for one in result.assignments if tasks.assign(tx, one, at)]
+
+
+def deliver(broker: Broker, messages: Iterable[Message]) -> None:
+    """Ring for what was placed. A message that cannot be sent is sent again by the reaper."""
+    for worker, task_id, attempt in messages:
+        try:
+            broker.send_attempt(worker, task_id, attempt)
+        except BrokerUnavailable as error:
+            log.warning("broker unavailable, message will be sent again", extra={"task": task_id, "error": str(error)})
+            return
+
+
+def wanted_of(task: Task) -> Wanted:
+    return wanted(Manifest.from_definition(task.definition), task.id, task.created_at)
+
+
+def wanted(manifest: Manifest, task_id: str, at: datetime) -> Wanted:
+    return Wanted(
+        task_id=task_id,
+        priority=manifest.priority,
+        created_at=at,
+        requested=Resources(manifest.vm.cpus, manifest.vm.memory_bytes, manifest.vm.disk_bytes),
+        profile=manifest.vm.profile,
+        network_mode=manifest.vm.network_mode,
+        agent="claude" if manifest.claude else "run",
+    )

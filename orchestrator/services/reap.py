@@ -1,0 +1,114 @@
+"""What nobody else will notice: the duties of the reaper, one function each."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+
+import sqlalchemy as sa
+
+from orchestrator.models import WorkerState
+from orchestrator.outcomes import Reason, failure
+from orchestrator.product import Product
+from orchestrator.services.conclude import end, lose
+from orchestrator.services.place import Message, place
+from orchestrator.services.purge import purge
+from orchestrator.store import tasks, workers
+
+log = logging.getLogger(__name__)
+
+RESEND_AFTER = timedelta(seconds=5)
+"""A placed task that was not claimed for so long is rung for again; a claim takes milliseconds."""
+PURGE_BATCH = 100
+
+
+def lose_silent_workers(tx: sa.Connection, at: datetime, silent: Mapping[str, float], grace: float) -> list[Message]:
+    """Mark silent workers lost; end their attempts only after lease + `grace`, when the keeper has stopped them."""
+    messages: list[Message] = []
+    for worker in workers.all_of(tx):
+        silence = silent.get(worker.name)
+        if worker.state is WorkerState.ACTIVE and silence is not None:
+            workers.set_state(tx, worker.name, WorkerState.LOST)
+            tasks.unassign(tx, worker.name)
+            log.warning("worker lost", extra={"worker": worker.name, "silent_seconds": silence})
+            messages += place(tx, at)
+        elif (worker.state is WorkerState.LOST and silence is not None and silence > grace) or (
+            worker.state is WorkerState.STOPPED and (workers.adopt_until(tx, worker.name) or at) <= at
+        ):
+            messages += _lose_attempts(tx, worker.name, at)
+    return messages
+
+
+def _lose_attempts(tx: sa.Connection, worker: str, at: datetime) -> list[Message]:
+    messages: list[Message] = []
+    for task, _ in tasks.live_attempts(tx, worker):
+        messages += lose(tx, task, worker, at)
+    return messages
+
+
+def send_again(tx: sa.Connection, at: datetime) -> list[Message]:
+    """Messages for tasks that were placed and not claimed: the first one, or its worker's queue, was lost."""
+    return tasks.unsent(tx, at - RESEND_AFTER, at)
+
+
+def expire_queue(tx: sa.Connection, at: datetime) -> list[Message]:
+    """End what waited longer than its `queue_timeout`."""
+    for task in tasks.overdue_in_queue(tx, at):
+        why = task.state_message or "no worker had room"
+        hint = "raise lifecycle.queue_timeout or priority, or add workers"
+        end(
+            tx,
+            task,
+            failure(Reason.QUEUE_EXPIRED, f"not started within its queue_timeout: {why}", hint=hint),
+            at,
+        )
+    return []
+
+
+def place_after_backoff(tx: sa.Connection, at: datetime) -> list[Message]:
+    """Place retries whose backoff is over."""
+    tasks.end_backoff(tx, at)
+    return place(tx, at)
+
+
+def purge_expired(product: Product, at: datetime) -> None:
+    """Remove the data of tasks that ended before retention began."""
+    if product.settings.retention_days == 0:
+        return
+    before = at - timedelta(days=product.settings.retention_days)
+    with product.database.read() as tx:
+        due = tasks.expired(tx, before, PURGE_BATCH)
+    for task_id in due:
+        purge(product, task_id)
+
+
+Duty = Callable[[sa.Connection, datetime], list[Message]]
+
+
+def due_duties(tx: sa.Connection, at: datetime, silent: Mapping[str, float], grace: float) -> list[Duty]:
+    """Look, without a write, which duties have anything to do now."""
+    duties: list[Duty] = []
+    if _workers_need_care(tx, at, silent, grace):
+        duties.append(lambda tx, at: lose_silent_workers(tx, at, silent, grace))
+    if tasks.overdue_in_queue(tx, at):
+        duties.append(expire_queue)
+    if tasks.has_unsent(tx, at - RESEND_AFTER):
+        duties.append(send_again)
+    if tasks.next_backoff_over(tx, at):
+        duties.append(place_after_backoff)
+    return duties
+
+
+def _workers_need_care(tx: sa.Connection, at: datetime, silent: Mapping[str, float], grace: float) -> bool:
+    for worker in workers.all_of(tx):
+        silence = silent.get(worker.name)
+        if worker.state is WorkerState.ACTIVE and silence is not None:
+            return True
+        if worker.state is WorkerState.LOST and silence is not None and silence > grace:
+            if tasks.live_attempts(tx, worker.name):
+                return True
+        if worker.state is WorkerState.STOPPED and (workers.adopt_until(tx, worker.name) or at) <= at:
+            if tasks.live_attempts(tx, worker.name):
+                return True
+    return False

@@ -1,0 +1,39 @@
+"""Submit an ended or running task's definition once more, changed by a JSON merge patch (RFC 7396)."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from orchestrator import manifest
+from orchestrator.manifest import ManifestPolicy
+from orchestrator.models import Task
+from orchestrator.product import Product
+from orchestrator.services.cancel import TaskNotFound
+from orchestrator.services.submit import submit
+from orchestrator.store import tasks
+
+
+def rerun(product: Product, task_id: str, patch: dict[str, Any], policy: ManifestPolicy) -> Task:
+    """Return the new task. Its id is new unless the patch names one. Raises what `submit` raises, `TaskNotFound`."""
+    with product.database.read() as tx:
+        original = tasks.get(tx, task_id)
+    if original is None:
+        raise TaskNotFound(task_id)
+    definition = copy.deepcopy(original.definition)
+    definition["metadata"]["id"] = None
+    changed = merge(definition, patch)
+    return submit(product, manifest.check(changed, policy=policy), rerun_of=task_id)
+
+
+def merge(target: Any, patch: Any) -> Any:
+    """RFC 7396, section 2, to the letter."""
+    if not isinstance(patch, dict):
+        return patch
+    result = dict(target) if isinstance(target, dict) else {}
+    for key, value in patch.items():
+        if value is None:
+            result.pop(key, None)
+        else:
+            result[key] = merge(result.get(key), value)
+    return result

@@ -1,0 +1,92 @@
+"""Accept a task: stored first, told to a worker after the commit."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import uuid
+
+import sqlalchemy as sa
+
+from orchestrator import clock, placement
+from orchestrator.manifest import InvalidManifest, Manifest, ManifestError
+from orchestrator.models import Resources, Task
+from orchestrator.product import Product
+from orchestrator.services.place import deliver, place, wanted
+from orchestrator.store import idempotency, tasks, workers
+
+log = logging.getLogger(__name__)
+
+
+class IdempotencyKeyReused(Exception):
+    """The key was used with another body; use a new key for a new task."""
+
+
+class InsufficientResources(Exception):
+    """No registered worker could ever hold the task (507)."""
+
+    def __init__(self, why: str, asked: Resources, best: Resources) -> None:
+        super().__init__(
+            f"no registered worker could ever hold this task ({why}); ask for less, or register a worker that offers it"
+        )
+        self.asked = asked
+        self.best = best
+
+
+def submit(
+    product: Product, manifest: Manifest, *, idempotency_key: str | None = None, rerun_of: str | None = None
+) -> Task:
+    """Store a task as pending, place what can be placed, and return it as stored.
+
+    Raises `DuplicateTask`, `IdempotencyKeyReused`, `InsufficientResources`, `InvalidManifest` (unknown
+    parent), `StoreUnavailable`; nothing is stored then.
+    """
+    at = clock.now()
+    task_id = manifest.id or str(uuid.uuid4())
+    fingerprint = _fingerprint(manifest)
+    with product.database.write() as tx:
+        earlier = _earlier(tx, idempotency_key, fingerprint)
+        if earlier is not None:
+            return earlier
+        _check_parent(tx, manifest)
+        _check_capacity(tx, manifest, task_id)
+        message = "waits: not placed yet; tasks of higher priority or age go first"
+        task = tasks.insert(tx, task_id, manifest, at=at, message=message, rerun_of=rerun_of)
+        if idempotency_key:
+            idempotency.remember(tx, idempotency_key, fingerprint, task_id, at)
+        messages = place(tx, at)
+    deliver(product.broker, messages)
+    log.info("task accepted", extra={"task": task_id})
+    return task
+
+
+def _earlier(tx: sa.Connection, key: str | None, fingerprint: str) -> Task | None:
+    known = idempotency.find(tx, key) if key else None
+    if known is None:
+        return None
+    if known[0] != fingerprint:
+        raise IdempotencyKeyReused(
+            f"Idempotency-Key {key!r} was used for task {known[1]} with another body; use a new key for a new task"
+        )
+    return tasks.get(tx, known[1])
+
+
+def _check_parent(tx: sa.Connection, manifest: Manifest) -> None:
+    parent = manifest.parent_id
+    if parent is not None and tasks.get(tx, parent) is None:
+        message = f"parent_id {parent!r} is no existing task; submit the parent first, or leave parent_id out"
+        raise InvalidManifest([ManifestError("parent_id", "/parent_id", None, None, "reference", message)])
+
+
+def _check_capacity(tx: sa.Connection, manifest: Manifest, task_id: str) -> None:
+    fleet = workers.hosts(tx)
+    asked = wanted(manifest, task_id, clock.now())
+    why = placement.why_unplaceable(asked, fleet)
+    if why is not None:
+        best = max((host.capacity for host in fleet), key=lambda one: (one.cpus, one.memory_bytes))
+        raise InsufficientResources(why, asked.requested, best)
+
+
+def _fingerprint(manifest: Manifest) -> str:
+    return hashlib.sha256(json.dumps(manifest.definition, sort_keys=True).encode()).hexdigest()

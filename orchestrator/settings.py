@@ -1,0 +1,178 @@
+"""The only reader of the environment (contract §9). A bad value stops the start and names every error."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from orchestrator.profiles import Profile, load_profiles
+
+
+class InvalidSettings(Exception):
+    """One or more settings are not usable; the message lists each with what to do."""
+
+    exit_code = 2
+
+    def __init__(self, errors: list[str]) -> None:
+        super().__init__("the settings are not usable:\n" + "\n".join(f"  - {error}" for error in errors))
+        self.errors = errors
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Settings in force. Sizes are bytes, times seconds; defaults are the contract's."""
+
+    data_dir: Path
+    store_url: str
+    broker_url: str
+    artifacts_url: str
+    host: str = "127.0.0.1"
+    port: int = 8122
+    stream_port: int | None = 8121
+    allow_open: bool = False
+    allowed_origins: tuple[str, ...] = ()
+    worker_name: str = "worker"
+    concurrency: int = 4
+    cpu_overcommit: float = 4.0
+    memory_overcommit: float = 1.0
+    disk_overcommit: float = 1.0
+    heartbeat_seconds: float = 5.0
+    lease_seconds: float = 30.0
+    adopt_seconds: float = 900.0
+    stop_after_seconds: float = 30.0
+    file_repositories: bool | tuple[str, ...] = False
+    egress_private_cidrs: tuple[str, ...] = ()
+    log_max_bytes: int = 1 << 30
+    artifact_max_bytes: int = 10 << 30
+    artifact_max_count: int = 10_000
+    retention_days: int = 30
+    engine_log_driver: str = "json-file"
+    embedded: bool = False
+    profiles: Mapping[str, Profile] = field(default_factory=dict)
+
+    @property
+    def run_dir(self) -> Path:
+        """Where sockets and process ids lie."""
+        return self.data_dir / "run"
+
+    @property
+    def work_dir(self) -> Path:
+        """Where the workspaces of attempts lie."""
+        return self.data_dir / "work"
+
+
+class _Reader:
+    """Reads typed values from a mapping and collects every error."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._environment = environment
+        self.errors: list[str] = []
+
+    def text(self, name: str, default: str) -> str:
+        return self._environment.get(name) or default
+
+    def number(self, name: str, default: float, low: float, high: float) -> float:
+        raw = self._environment.get(name)
+        if not raw:
+            return default
+        try:
+            value = float(raw)
+        except ValueError:
+            value = float("nan")
+        if not low <= value <= high:
+            self.errors.append(f"{name}={raw!r} is no number from {low:g} to {high:g}; correct it or unset it")
+            return default
+        return value
+
+    def integer(self, name: str, default: int, low: int, high: int) -> int:
+        value = self.number(name, default, low, high)
+        if value != int(value):
+            self.errors.append(f"{name}={value!r} is no whole number; correct it or unset it")
+        return int(value)
+
+    def flag(self, name: str) -> bool:
+        raw = self.text(name, "0").lower()
+        if raw not in {"0", "1", "true", "false"}:
+            self.errors.append(f"{name}={raw!r} is neither 1 nor 0; correct it or unset it")
+        return raw in {"1", "true"}
+
+    def words(self, name: str, separator: str = ",") -> tuple[str, ...]:
+        return tuple(part.strip() for part in self.text(name, "").split(separator) if part.strip())
+
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def load(environment: Mapping[str, str] | None = None, *, embedded: bool = False, **given: Any) -> Settings:
+    """Return the settings in force: `given` (options) over the environment over the defaults.
+
+    `embedded` selects the defaults of `sandbox up`. Raises `InvalidSettings` with every error at once.
+    """
+    read = _Reader(os.environ if environment is None else environment)
+    chosen = {key: value for key, value in given.items() if value is not None}
+    home = Path("~/.local/share/sandbox").expanduser()
+    data_dir = Path(chosen.pop("data_dir", None) or read.text("SANDBOX_DATA_DIR", str(home))).expanduser().absolute()
+    host = chosen.pop("host", None) or read.text("SANDBOX_HOST", "127.0.0.1")
+    port = chosen.pop("port", None) or read.integer("SANDBOX_PORT", 8122, 1, 65535)
+    embedded = embedded or read.flag("SANDBOX_EMBEDDED")
+    lease = read.number("SANDBOX_LEASE_SECONDS", 30, 0.1, 86_400)
+    wide = (2.0, 4.0) if embedded else (1.0, 1.0)
+    values: dict[str, Any] = {
+        "data_dir": data_dir,
+        "store_url": read.text("SANDBOX_STORE_URL", f"sqlite:///{data_dir}/store.db"),
+        "broker_url": read.text("SANDBOX_BROKER_URL", f"sandboxfs://{quote(str(data_dir))}/broker"),
+        "artifacts_url": read.text("SANDBOX_ARTIFACTS_URL", f"file://{quote(str(data_dir))}/artifacts"),
+        "host": host,
+        "port": port,
+        "stream_port": _stream_port(read, port),
+        "allow_open": read.flag("SANDBOX_ALLOW_OPEN"),
+        "allowed_origins": read.words("SANDBOX_ALLOWED_ORIGINS"),
+        "worker_name": read.text("SANDBOX_WORKER_NAME", socket.gethostname()),
+        "concurrency": read.integer("SANDBOX_CONCURRENCY", 4, 1, 1000),
+        "cpu_overcommit": read.number("SANDBOX_CPU_OVERCOMMIT", 4, 0.01, 1000),
+        "memory_overcommit": read.number("SANDBOX_MEMORY_OVERCOMMIT", wide[0], 0.01, 1000),
+        "disk_overcommit": read.number("SANDBOX_DISK_OVERCOMMIT", wide[1], 0.01, 1000),
+        "heartbeat_seconds": read.number("SANDBOX_HEARTBEAT_SECONDS", 5, 0.05, 3600),
+        "lease_seconds": lease,
+        "adopt_seconds": read.number("SANDBOX_ADOPT_SECONDS", 900, 0, 604_800),
+        "stop_after_seconds": read.number("SANDBOX_STOP_AFTER_SECONDS", lease, 0.1, 604_800),
+        "file_repositories": _file_repositories(read, open_by_default=embedded and host in LOOPBACK),
+        "egress_private_cidrs": read.words("SANDBOX_EGRESS_PRIVATE_CIDRS"),
+        "log_max_bytes": read.integer("SANDBOX_LOG_MAX_BYTES", 1 << 30, 1, 1 << 50),
+        "artifact_max_bytes": read.integer("SANDBOX_ARTIFACT_MAX_BYTES", 10 << 30, 0, 1 << 50),
+        "artifact_max_count": read.integer("SANDBOX_ARTIFACT_MAX_COUNT", 10_000, 0, 1_000_000),
+        "retention_days": read.integer("SANDBOX_RETENTION_DAYS", 30, 0, 36_500),
+        "engine_log_driver": read.text("SANDBOX_ENGINE_LOG_DRIVER", "json-file"),
+        "embedded": embedded,
+        "profiles": load_profiles(read.text("SANDBOX_PROFILES", ""), read.errors),
+    }
+    values.update(chosen)
+    if values["engine_log_driver"] not in {"json-file", "none"}:
+        # `local` loses data on rotation and is not byte-exact (core-path.md §0, finding 2).
+        read.errors.append("SANDBOX_ENGINE_LOG_DRIVER takes json-file (recoverable) or none (faster)")
+    if values["host"] not in LOOPBACK and not values["allow_open"]:
+        read.errors.append(
+            f"host {values['host']} is not a loopback address, and the API has no access tokens yet: anybody who "
+            "reaches it could run code here; listen on 127.0.0.1, or set SANDBOX_ALLOW_OPEN=1 on a trusted network"
+        )
+    if read.errors:
+        raise InvalidSettings(read.errors)
+    return Settings(**values)
+
+
+def _stream_port(read: _Reader, port: int) -> int | None:
+    """8121 beside 8122, else none unless asked for (contract, preamble)."""
+    asked = read.integer("SANDBOX_STREAM_PORT", 8121 if port == 8122 else 0, 0, 65535)
+    return asked or None
+
+
+def _file_repositories(read: _Reader, *, open_by_default: bool) -> bool | tuple[str, ...]:
+    raw = read.text("SANDBOX_FILE_REPOSITORIES", "true" if open_by_default else "false")
+    if raw.lower() in {"true", "false"}:
+        return raw.lower() == "true"
+    return tuple(os.path.realpath(part) for part in raw.split(":") if part)

@@ -1,0 +1,107 @@
+"""Rows into frozen records, and back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from orchestrator import clock
+from orchestrator.models import (
+    Artifact,
+    Attempt,
+    Cancellation,
+    Kind,
+    Overcommit,
+    Record,
+    Resources,
+    Task,
+    Worker,
+    WorkerState,
+)
+from orchestrator.outcomes import Outcome
+from orchestrator.states import State
+
+_TASK_AS_STORED = (
+    "id", "name", "labels", "priority", "parent_id", "rerun_of", "definition", "state_message", "attempt", "fence",
+    "worker", "counted_attempts", "uncounted_losses", "created_at", "started_at", "state_changed_at", "finished_at",
+    "preserve_until", "purged_at", "exit_code", "applied", "output_bytes", "last_activity_at", "next_seq",
+)  # fmt: skip
+_ATTEMPT_AS_STORED = (
+    "task_id", "number", "fence", "worker", "claimed_at", "running_at", "finished_at", "applied", "image",
+    "image_digest", "commit", "sandbox", "verdict", "spool_offset", "output_bytes", "dropped_bytes", "preserved",
+)  # fmt: skip
+
+
+def task(row: sa.RowMapping) -> Task:
+    return Task(
+        **{name: row[name] for name in _TASK_AS_STORED},
+        state=State(row["state"]),
+        requested=resources(row),
+        outcome=outcome(row["outcome"]),
+        cancellation=cancellation(row["cancellation"]),
+    )
+
+
+def attempt(row: sa.RowMapping) -> Attempt:
+    return Attempt(
+        **{name: row[name] for name in _ATTEMPT_AS_STORED},
+        state=State(row["state"]),
+        outcome=outcome(row["outcome"]),
+    )
+
+
+def worker(row: sa.RowMapping) -> Worker:
+    return Worker(
+        name=row["name"],
+        state=WorkerState(row["state"]),
+        slots=row["slots"],
+        host=resources(row),
+        overcommit=Overcommit(**row["overcommit"]),
+        profiles=tuple(row["profiles"]),
+        network_modes=tuple(row["network_modes"]),
+        agents=tuple(row["agents"]),
+        trouble=row["trouble"],
+        heartbeat=row["heartbeat"],
+        heartbeat_at=row["heartbeat_at"],
+        registered_at=row["registered_at"],
+    )
+
+
+def record(row: sa.Row[Any]) -> Record:
+    position, task_id, number, first, last, at, kind, stream, body, data = tuple(row)
+    return Record(position, task_id, number, first, last, at, Kind(kind), stream, body, data)
+
+
+def artifact(row: sa.RowMapping) -> Artifact:
+    return Artifact(**row)
+
+
+def resources(row: sa.RowMapping) -> Resources:
+    return Resources(row["cpus"], row["memory_bytes"], row["disk_bytes"])
+
+
+def outcome(data: dict[str, Any] | None) -> Outcome | None:
+    return Outcome.from_dict(data) if data else None
+
+
+def cancellation(data: dict[str, Any] | None) -> Cancellation | None:
+    if not data:
+        return None
+    return Cancellation(
+        requested_at=clock.parse(data["requested_at"]),
+        requested_by=data["requested_by"],
+        reason=data["reason"],
+        force=data["force"],
+        previous_state=State(data["previous_state"]),
+    )
+
+
+def stored_cancellation(one: Cancellation) -> dict[str, Any]:
+    return {
+        "requested_at": clock.text(one.requested_at),
+        "requested_by": one.requested_by,
+        "reason": one.reason,
+        "force": one.force,
+        "previous_state": one.previous_state.value,
+    }

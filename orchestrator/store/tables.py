@@ -1,0 +1,175 @@
+"""The tables. Migrations build them; a test holds the two together."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class Instant(sa.types.TypeDecorator[datetime]):
+    """An aware datetime, kept as microseconds since 1970: exact, sortable, the same on every database."""
+
+    impl = sa.BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Any) -> int | None:
+        return None if value is None else (value - EPOCH) // _MICROSECOND
+
+    def process_result_value(self, value: int | None, dialect: Any) -> datetime | None:
+        return None if value is None else EPOCH + timedelta(microseconds=value)
+
+
+# SQLite gives rowids to INTEGER primary keys only.
+Position = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
+metadata = sa.MetaData()
+
+installation = sa.Table(
+    "installation",
+    metadata,
+    sa.Column("id", sa.String, primary_key=True),
+    sa.Column("created_at", Instant, nullable=False),
+)
+
+tasks = sa.Table(
+    "tasks",
+    metadata,
+    sa.Column("id", sa.String, primary_key=True),
+    sa.Column("name", sa.String, nullable=False),
+    sa.Column("labels", sa.JSON, nullable=False),
+    sa.Column("priority", sa.Integer, nullable=False),
+    sa.Column("parent_id", sa.String),
+    sa.Column("rerun_of", sa.String),
+    sa.Column("definition", sa.JSON, nullable=False),
+    sa.Column("state", sa.String, nullable=False),
+    sa.Column("state_message", sa.String),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("fence", sa.Integer, nullable=False),
+    sa.Column("worker", sa.String),
+    sa.Column("sent_at", Instant),
+    sa.Column("not_before", Instant),
+    sa.Column("queue_deadline", Instant),
+    sa.Column("cpus", sa.Float, nullable=False),
+    sa.Column("memory_bytes", sa.BigInteger, nullable=False),
+    sa.Column("disk_bytes", sa.BigInteger, nullable=False),
+    sa.Column("held_cpus", sa.Float),
+    sa.Column("held_memory_bytes", sa.BigInteger),
+    sa.Column("held_disk_bytes", sa.BigInteger),
+    sa.Column("counted_attempts", sa.Integer, nullable=False),
+    sa.Column("uncounted_losses", sa.Integer, nullable=False),
+    sa.Column("created_at", Instant, nullable=False),
+    sa.Column("started_at", Instant),
+    sa.Column("state_changed_at", Instant, nullable=False),
+    sa.Column("finished_at", Instant),
+    sa.Column("preserve_until", Instant),
+    sa.Column("purged_at", Instant),
+    sa.Column("exit_code", sa.Integer),
+    sa.Column("outcome", sa.JSON),
+    sa.Column("applied", sa.JSON),
+    sa.Column("cancellation", sa.JSON),
+    sa.Column("output_bytes", sa.BigInteger, nullable=False),
+    sa.Column("last_activity_at", Instant),
+    sa.Column("next_seq", sa.BigInteger, nullable=False),
+    sa.Index("tasks_by_state", "state", "priority", "created_at"),
+    sa.Index("tasks_by_creation", "created_at", "id"),
+    sa.Index("tasks_by_worker", "worker", "state"),
+    sa.Index("tasks_by_parent", "parent_id"),
+)
+
+labels = sa.Table(
+    "task_labels",
+    metadata,
+    sa.Column("task_id", sa.String, sa.ForeignKey("tasks.id"), primary_key=True),
+    sa.Column("key", sa.String, primary_key=True),
+    sa.Column("value", sa.String, nullable=False),
+    sa.Index("task_labels_by_value", "key", "value", "task_id"),
+)
+
+attempts = sa.Table(
+    "attempts",
+    metadata,
+    sa.Column("task_id", sa.String, sa.ForeignKey("tasks.id"), primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True),
+    sa.Column("fence", sa.Integer, nullable=False),
+    sa.Column("worker", sa.String, nullable=False),
+    sa.Column("state", sa.String, nullable=False),
+    sa.Column("claimed_at", Instant, nullable=False),
+    sa.Column("running_at", Instant),
+    sa.Column("finished_at", Instant),
+    sa.Column("outcome", sa.JSON),
+    sa.Column("applied", sa.JSON),
+    sa.Column("image", sa.String),
+    sa.Column("image_digest", sa.String),
+    sa.Column("commit", sa.String),
+    sa.Column("sandbox", sa.String),
+    sa.Column("verdict", sa.JSON),
+    sa.Column("spool_offset", sa.String),
+    sa.Column("output_bytes", sa.BigInteger, nullable=False),
+    sa.Column("dropped_bytes", sa.BigInteger, nullable=False),
+    sa.Column("preserved", sa.Boolean, nullable=False),
+    sa.Index("attempts_by_worker", "worker", "finished_at"),
+)
+
+records = sa.Table(
+    "records",
+    metadata,
+    sa.Column("position", Position, primary_key=True, autoincrement=True),
+    sa.Column("task_id", sa.String, sa.ForeignKey("tasks.id"), nullable=False),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("first_seq", sa.BigInteger, nullable=False),
+    sa.Column("last_seq", sa.BigInteger, nullable=False),
+    sa.Column("at", Instant, nullable=False),
+    sa.Column("kind", sa.String, nullable=False),
+    sa.Column("stream", sa.String),
+    sa.Column("body", sa.JSON, nullable=False),
+    sa.Column("data", sa.LargeBinary),
+    sa.Index("records_by_sequence", "task_id", "last_seq", unique=True),
+    sqlite_autoincrement=True,
+)
+
+artifacts = sa.Table(
+    "artifacts",
+    metadata,
+    sa.Column("task_id", sa.String, sa.ForeignKey("tasks.id"), primary_key=True),
+    sa.Column("attempt", sa.Integer, primary_key=True),
+    sa.Column("path", sa.String, primary_key=True),
+    sa.Column("size_bytes", sa.BigInteger, nullable=False),
+    sa.Column("content_type", sa.String, nullable=False),
+    sa.Column("sha256", sa.String, nullable=False),
+    sa.Column("created_at", Instant, nullable=False),
+    sa.Column("key", sa.String, nullable=False),
+)
+
+workers = sa.Table(
+    "workers",
+    metadata,
+    sa.Column("name", sa.String, primary_key=True),
+    sa.Column("state", sa.String, nullable=False),
+    sa.Column("slots", sa.Integer, nullable=False),
+    sa.Column("cpus", sa.Float, nullable=False),
+    sa.Column("memory_bytes", sa.BigInteger, nullable=False),
+    sa.Column("disk_bytes", sa.BigInteger, nullable=False),
+    sa.Column("overcommit", sa.JSON, nullable=False),
+    sa.Column("profiles", sa.JSON, nullable=False),
+    sa.Column("network_modes", sa.JSON, nullable=False),
+    sa.Column("agents", sa.JSON, nullable=False),
+    sa.Column("trouble", sa.String),
+    sa.Column("heartbeat", sa.BigInteger, nullable=False),
+    sa.Column("heartbeat_at", Instant, nullable=False),
+    sa.Column("registered_at", Instant, nullable=False),
+    sa.Column("adopt_until", Instant),
+)
+
+idempotency_keys = sa.Table(
+    "idempotency_keys",
+    metadata,
+    sa.Column("key", sa.String, primary_key=True),
+    sa.Column("fingerprint", sa.String, nullable=False),
+    sa.Column("task_id", sa.String, sa.ForeignKey("tasks.id"), nullable=False),
+    sa.Column("created_at", Instant, nullable=False),
+)

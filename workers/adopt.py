@@ -1,0 +1,130 @@
+"""A worker that starts again takes back what it had: running sandboxes go on, the rest is cleaned up."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Collection, Iterable
+
+from orchestrator import clock
+from orchestrator.journal import StaleClaim
+from orchestrator.models import Attempt as AttemptRow
+from orchestrator.models import Claim, Task
+from orchestrator.services.conclude import give_back
+from orchestrator.states import State
+from orchestrator.store import tasks
+from workers.attempt import Attempt
+from workers.equipment import Equipment
+from workers.keeper_client import KeeperRefused
+from workers.output import Progress
+from workers.records import gap
+from workers.runner import destroy_sandbox, hold_output, start_pump
+from workers.sandbox.labels import claim_of
+from workers.sandbox.port import Image, SandboxError, SandboxGone
+from workers.spool import END_MARKER
+from workers.supervisor import Verdict
+from workers.workspace import AttemptDirectory
+
+log = logging.getLogger(__name__)
+
+RAN = (State.RUNNING, State.COMPLETING)
+
+
+def adopt(equipment: Equipment, held: Collection[Claim], resume: Callable[[Attempt, Verdict | None], None]) -> None:
+    """Take back every live attempt of this worker but those in `held`, then remove what belongs to none.
+
+    `resume` goes on with an attempt that had begun to run; the verdict is given when it was being ended
+    already. Raises `EngineUnavailable`, `StoreUnavailable`: call again.
+    """
+    name = equipment.product.settings.worker_name
+    with equipment.product.database.read() as tx:
+        live = tasks.live_attempts(tx, name)
+    sandboxes = equipment.backend.find()
+    for task, row in live:
+        if row.claim in held:
+            continue
+        if task.state in RAN:
+            attempt = restored(equipment, task, row)
+            log.info("attempt adopted", extra={"task": task.id, "attempt": row.number, "state": task.state})
+            resume(attempt, _stored_verdict(row))
+            continue
+        for found in sandboxes:
+            if claim_of(found.labels) == row.claim:
+                equipment.keeper.release(found.id)
+                equipment.backend.destroy(found.id)
+        AttemptDirectory.of(equipment.product.settings.work_dir, row.claim).destroy()
+        try:
+            why = f"worker {name} was started again while the task was {task.state}"
+            give_back(equipment.product, row.claim, name, why)
+        except StaleClaim:
+            log.info("attempt was taken over meanwhile", extra={"task": task.id})
+    remove_orphans(equipment, held)
+
+
+def restored(equipment: Equipment, task: Task, row: AttemptRow) -> Attempt:
+    """An attempt as it was when the worker before us died, with its undo and its output pump."""
+    attempt = Attempt(equipment, task, row.claim, state=task.state, commit=row.commit, sandbox=row.sandbox)
+    if row.image and row.image_digest:
+        attempt.image = Image(row.image, row.image_digest)
+    attempt.undo.callback(attempt.directory.destroy)
+    attempt.undo.callback(destroy_sandbox, attempt)
+    if row.running_at is not None:
+        ran = max(0.0, (clock.now() - row.running_at).total_seconds())
+        attempt.running_since = time.monotonic() - ran
+    progress = Progress.load(row.spool_offset, row.output_bytes, row.dropped_bytes)
+    _resume_output(attempt, progress)
+    return attempt
+
+
+def _resume_output(attempt: Attempt, progress: Progress) -> None:
+    """Go on where the journal ends. If the keeper died too, say that something may be missing."""
+    equipment, sandbox = attempt.equipment, attempt.sandbox or ""
+    if sandbox in equipment.keeper.held() or (attempt.directory.spool / END_MARKER).exists():
+        start_pump(attempt, progress)
+        return
+    message = "output may be missing here: the keeper of this worker died while the task ran"
+    equipment.writer.write(attempt.claim, [gap(message)])
+    try:
+        if equipment.backend.inspect(sandbox).running:
+            hold_output(attempt, progress)
+    except (SandboxGone, SandboxError, KeeperRefused) as error:
+        log.warning("output cannot be resumed", extra={"task": attempt.claim.task_id, "error": str(error)})
+
+
+def _stored_verdict(row: AttemptRow) -> Verdict | None:
+    return Verdict(row.verdict["kind"]) if row.verdict else None
+
+
+def remove_orphans(equipment: Equipment, busy: Iterable[Claim] = ()) -> None:
+    """Destroy sandboxes and directories of this worker that belong to no live and no preserved attempt."""
+    settings = equipment.product.settings
+    sandboxes = equipment.backend.find()
+    directories = list(settings.work_dir.iterdir()) if settings.work_dir.exists() else []
+    with equipment.product.database.read() as tx:  # after the listing: what is newer than it is left alone
+        keep = {row.claim for _, row in tasks.live_attempts(tx, settings.worker_name)}
+        keep |= tasks.preserved_on(tx, settings.worker_name)
+    keep |= set(busy)
+    for found in sandboxes:
+        claim = claim_of(found.labels)
+        if claim not in keep:
+            log.info("orphan removed", extra={"sandbox": found.id, "claim": str(claim)})
+            equipment.keeper.release(found.id)
+            equipment.backend.destroy(found.id)
+    names = {f"{claim.task_id}.{claim.attempt}" for claim in keep}
+    for directory in directories:
+        if directory.name not in names:
+            AttemptDirectory(directory).destroy()
+
+
+def destroy_expired(equipment: Equipment) -> None:
+    """Destroy preserved sandboxes whose `preserve_for` is over, or whose task was purged; the state stays."""
+    product = equipment.product
+    with product.database.read() as tx:
+        due = tasks.preserved_due(tx, product.settings.worker_name, clock.now())
+    for row in due:
+        if row.sandbox:
+            equipment.backend.destroy(row.sandbox)
+        AttemptDirectory.of(product.settings.work_dir, row.claim).destroy()
+        with product.database.write() as tx:
+            tasks.release_preserved(tx, row.task_id)
+        log.info("preserved sandbox destroyed", extra={"task": row.task_id})

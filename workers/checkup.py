@@ -1,0 +1,202 @@
+"""The checks of `sandbox doctor`: each one function, each finding with consequence and remedy."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+import docker
+from docker.errors import DockerException, ImageNotFound
+
+from orchestrator.broker.messages import BrokerUnavailable, open_broker
+from orchestrator.settings import LOOPBACK, Settings
+from orchestrator.store.database import Database, StoreUnavailable
+from workers.sandbox.docker.engine import connect
+
+GIB = 1 << 30
+LOW_DISK_BYTES = 5 * GIB
+SAFE_DNS = ((23, 0, 11), (25, 0, 4))
+MAX_CLOCK_SKEW_SECONDS = 2.0
+
+
+class Level(StrEnum):
+    OK = "ok"
+    NOTE = "note"
+    PROBLEM = "problem"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What was looked at, what was seen, what to do about it."""
+
+    level: Level
+    subject: str
+    seen: str
+    advice: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def ok(subject: str, seen: str) -> Finding:
+    return Finding(Level.OK, subject, seen)
+
+
+def note(subject: str, seen: str, advice: str) -> Finding:
+    return Finding(Level.NOTE, subject, seen, advice)
+
+
+def problem(subject: str, seen: str, advice: str) -> Finding:
+    return Finding(Level.PROBLEM, subject, seen, advice)
+
+
+def examine(settings: Settings) -> list[Finding]:
+    """Run every check. Never raises for a part that is missing: that is a finding."""
+    found = [finding for check in CHECKS for finding in check(settings)]
+    try:
+        engine = connect()
+        info = engine.info()
+    except DockerException as error:
+        advice = "install docker.io and start dockerd, or set DOCKER_HOST; this user needs access to its socket"
+        return [problem("engine", f"the Docker Engine does not answer: {error}", advice), *found]
+    for engine_check in ENGINE_CHECKS:
+        found += engine_check(engine, info, settings)
+    return found
+
+
+def _privileges(_: Settings) -> Iterator[Finding]:
+    if os.geteuid() == 0:
+        yield ok("user", "root: workspaces belong to the sandbox's own user id 1000")
+    else:
+        advice = "run the worker as root to give sandboxes a user of their own, and to clone over https"
+        yield note("user", f"uid {os.geteuid()}: sandboxes run as this user; https clones are not possible", advice)
+
+
+def _disk(settings: Settings) -> Iterator[Finding]:
+    place = settings.data_dir
+    while not place.exists():
+        place = place.parent
+    usage = shutil.disk_usage(place)
+    seen = f"{usage.free / GIB:.1f} of {usage.total / GIB:.1f} GiB free at {settings.data_dir}"
+    if usage.free < LOW_DISK_BYTES:
+        yield problem("disk", seen, "free space, or point SANDBOX_DATA_DIR to a larger file system")
+    else:
+        yield ok("disk", seen)
+    yield note("disk limit", "vm.disk is counted by placement and not enforced", "keep an eye on the host's disk")
+
+
+def _network(_: Settings) -> Iterator[Finding]:
+    advice = "tasks that need outbound or full wait for a version that enforces them"
+    yield note("network", "network_mode isolated is enforced; outbound and full are refused", advice)
+
+
+def _store(settings: Settings) -> Iterator[Finding]:
+    try:
+        database = Database(settings.store_url)
+        database.ping()
+        database.close()
+        yield ok("store", f"{settings.store_url.split('://')[0]} answers")
+    except (StoreUnavailable, OSError) as error:
+        yield problem("store", str(error), "start it, or correct SANDBOX_STORE_URL")
+
+
+def _broker(settings: Settings) -> Iterator[Finding]:
+    try:
+        broker = open_broker(settings.broker_url)
+        broker.ping()
+        broker.close()
+        yield ok("broker", f"{settings.broker_url.split('://')[0]} answers")
+    except (BrokerUnavailable, ValueError, OSError) as error:
+        yield problem("broker", str(error), "start it, or correct SANDBOX_BROKER_URL")
+
+
+def _listening(settings: Settings) -> Iterator[Finding]:
+    if settings.host in LOOPBACK:
+        yield ok("api", f"listens on {settings.host}:{settings.port}: only this machine reaches it")
+    else:
+        advice = "anybody who reaches it can run code here: put it behind an authenticating proxy"
+        yield note("api", f"listens on {settings.host}:{settings.port} without access tokens", advice)
+
+
+def _settings(settings: Settings) -> Iterator[Finding]:
+    shown = {
+        "data_dir": settings.data_dir,
+        "worker_name": settings.worker_name,
+        "concurrency": settings.concurrency,
+        "overcommit": f"{settings.cpu_overcommit:g}/{settings.memory_overcommit:g}/{settings.disk_overcommit:g}",
+        "lease_seconds": settings.lease_seconds,
+        "file_repositories": settings.file_repositories,
+        "log_max_bytes": settings.log_max_bytes,
+        "artifact_max_bytes": settings.artifact_max_bytes,
+        "retention_days": settings.retention_days,
+        "engine_log_driver": settings.engine_log_driver,
+    }
+    yield ok("settings", ", ".join(f"{name}={value}" for name, value in shown.items()))
+
+
+def _version(engine: docker.APIClient, _info: dict[str, Any], _settings: Settings) -> Iterator[Finding]:
+    version = str(engine.version()["Version"])
+    numbers = tuple(
+        int(part)
+        for part in version.split("+", maxsplit=1)[0].split("-", maxsplit=1)[0].split(".")[:3]
+        if part.isdigit()
+    )
+    if numbers < SAFE_DNS[0]:
+        yield note(
+            "engine",
+            f"version {version}: CVE-2024-29018 (DNS) is open",
+            "tasks have no network: not reachable",
+        )
+    else:
+        yield ok("engine", f"version {version}")
+
+
+def _configuration(_engine: docker.APIClient, info: dict[str, Any], _settings: Settings) -> Iterator[Finding]:
+    yield ok("storage driver", f"{info['Driver']}, cgroup v{info.get('CgroupVersion', '1')}")
+    if not info.get("LiveRestoreEnabled"):
+        advice = 'set "live-restore": true in /etc/docker/daemon.json'
+        yield note("live-restore", "off: a restart of the engine ends all running tasks", advice)
+    if not any("userns" in one for one in info.get("SecurityOptions", [])):
+        advice = 'consider "userns-remap" in /etc/docker/daemon.json for hostile tenants'
+        yield note("userns-remap", "off: sandboxes share the host's user ids, without capabilities", advice)
+    if not info.get("SwapLimit"):
+        yield note(
+            "memory",
+            "the kernel does not account swap: vm.memory limits memory only",
+            "boot with swapaccount=1",
+        )
+
+
+def _images(engine: docker.APIClient, _info: dict[str, Any], settings: Settings) -> Iterator[Finding]:
+    for profile in settings.profiles.values():
+        try:
+            found = engine.inspect_image(profile.image)
+            yield ok("image", f"{profile.image} of profile {profile.name} is here ({found['Id'][7:19]})")
+        except ImageNotFound:
+            advice = f"sandbox image build {profile.name}"
+            yield problem("image", f"{profile.image} of profile {profile.name} is missing on this host", advice)
+
+
+def _clock(_engine: docker.APIClient, info: dict[str, Any], _settings: Settings) -> Iterator[Finding]:
+    stamp = str(info.get("SystemTime", ""))[:19]
+    if not stamp:
+        return
+    engine_seconds = time.mktime(time.strptime(stamp, "%Y-%m-%dT%H:%M:%S"))
+    skew = abs(engine_seconds - time.mktime(time.gmtime()))
+    if skew > MAX_CLOCK_SKEW_SECONDS:
+        yield note("clock", f"the engine's clock is {skew:.0f} s off", "synchronise the clocks (chrony)")
+    else:
+        yield ok("clock", "the engine's clock agrees with this one")
+
+
+CHECKS: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
+    _settings, _privileges, _disk, _network, _store, _broker, _listening,
+)  # fmt: skip
+ENGINE_CHECKS: tuple[Callable[[docker.APIClient, dict[str, Any], Settings], Iterator[Finding]], ...] = (
+    _version, _configuration, _images, _clock,
+)  # fmt: skip

@@ -1,0 +1,1 @@
+"""The commands a build host has: `worker`, `image`, `doctor`."""

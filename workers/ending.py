@@ -1,0 +1,247 @@
+"""The second half of the recipe, the same for every ending: stop, drain, collect, destroy, conclude."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import time
+
+from orchestrator.artifacts import ArtifactStoreUnavailable
+from orchestrator.models import Task
+from orchestrator.outcomes import Outcome, Reason, failure, stopped
+from orchestrator.services.cancel import confirmed
+from orchestrator.services.conclude import CancelRequested, conclude
+from orchestrator.services.purge import storage_prefix
+from orchestrator.states import Event, State
+from orchestrator.store import artifacts as artifact_rows
+from orchestrator.store import tasks
+from workers.attempt import Attempt
+from workers.collect import Collection, CollectLimits, Collector
+from workers.git import PatchFailed, make_patch
+from workers.helper import HelperStopped
+from workers.patience import patiently
+from workers.records import artifact_stored, gap
+from workers.sandbox.port import EngineUnavailable, Inspection, SandboxError, SandboxGone
+from workers.supervisor import Verdict
+
+log = logging.getLogger(__name__)
+
+KILL_WAIT_SECONDS = 10.0
+EOF_WAIT_SECONDS = 5.0
+STORE_TRIES = 5
+KILLED = 128 + 9
+REMOVAL_SECONDS = 0.5
+ENGINE_RETRY_SECONDS = 1.0
+
+
+def finish(attempt: Attempt, verdict: Verdict, outcome: Outcome | None) -> None:
+    """Bring the attempt to its end. `outcome` is given when a step failed; else the command's end decides."""
+    if verdict is Verdict.STALE:
+        return  # the undo destroys the sandbox; another one writes now
+    ran = attempt.state in (State.RUNNING, State.COMPLETING)
+    if attempt.state is State.RUNNING:
+        attempt.advance(Event.ENDED, _ENDING_WORDS[verdict], verdict={"kind": verdict.value})
+    exit_code, oom_killed, broken = _stop(attempt, verdict)
+    outcome = outcome or broken or _judge(attempt, verdict, exit_code, oom_killed=oom_killed)
+    if ran:
+        if verdict is not Verdict.EXITED:
+            attempt.note(verdict={"kind": verdict.value, "stopped": True})
+        _drain(attempt)
+        outcome = _collect(attempt, outcome)
+    _conclude(attempt, outcome)
+
+
+_ENDING_WORDS = {
+    Verdict.EXITED: "the command ended; its output is being stored",
+    Verdict.CANCELLED: "the command is being stopped: cancelled",
+    Verdict.TIMEOUT: "the command is being stopped: its timeout is over",
+    Verdict.IDLE: "the command is being stopped: it printed nothing for idle_timeout",
+    Verdict.STOPPING: "the command is being stopped: its worker ends",
+    Verdict.STALE: "",
+}
+
+
+def _stop(attempt: Attempt, verdict: Verdict) -> tuple[int | None, bool, Outcome | None]:
+    """Signal → grace → kill → verified ended. Return exit code, OOM, and the outcome if the sandbox broke."""
+    sandbox, backend = attempt.sandbox, attempt.equipment.backend
+    if sandbox is None:
+        return None, False, None
+    while True:
+        try:
+            if verdict is not Verdict.EXITED and backend.inspect(sandbox).running:
+                _terminate(attempt, sandbox)
+            found = _wait_ended(attempt, sandbox)
+            if verdict is Verdict.EXITED and found.exit_code == KILLED and not found.oom_killed:
+                time.sleep(REMOVAL_SECONDS)  # `docker rm --force` kills first: is it being removed?
+                backend.inspect(sandbox)
+            return found.exit_code, found.oom_killed, None
+        except SandboxGone:
+            message = "the sandbox was removed from outside while the task ran"
+            hint = "find out who removes containers on this worker's host"
+            return None, False, failure(Reason.SANDBOX_ERROR, message, hint=hint)
+        except EngineUnavailable as error:  # without its answer nothing can be said of the task: wait for it
+            log.warning("engine away, ending later", extra={"task": attempt.claim.task_id, "error": str(error)})
+            time.sleep(ENGINE_RETRY_SECONDS)
+        except SandboxError as error:
+            return None, False, failure(Reason.SANDBOX_ERROR, str(error), hint="see `sandbox doctor`")
+
+
+def _wait_ended(attempt: Attempt, sandbox: str) -> Inspection:
+    """The event may be a moment ahead of the engine's own inspection."""
+    deadline = time.monotonic() + KILL_WAIT_SECONDS
+    while (found := attempt.equipment.backend.inspect(sandbox)).running and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return found
+
+
+def _terminate(attempt: Attempt, sandbox: str) -> None:
+    backend, signals = attempt.equipment.backend, attempt.signals
+    if not signals.force:
+        backend.kill(sandbox, "TERM")
+        if signals.wait_exit(attempt.manifest.lifecycle.stop_grace_seconds, until_forced=True):
+            return
+    backend.kill(sandbox, "KILL")
+    if not signals.wait_exit(2.0):
+        attempt.equipment.keeper.shut(sandbox)  # a stream nobody reads would hold the end up (finding 4)
+        signals.wait_exit(KILL_WAIT_SECONDS)
+
+
+def _judge(attempt: Attempt, verdict: Verdict, exit_code: int | None, *, oom_killed: bool) -> Outcome:
+    lifecycle = attempt.manifest.lifecycle
+    if verdict is Verdict.CANCELLED:
+        return confirmed(_as_stored(attempt), exit_code)
+    if verdict is Verdict.STOPPING:
+        message = "the worker was stopped while it had this task"
+        return failure(Reason.WORKER_LOST, message, hint="lifecycle.retry places such a task again by itself")
+    if verdict is Verdict.TIMEOUT:
+        message = f"the command ran longer than lifecycle.timeout ({lifecycle.timeout_seconds} s)"
+        return stopped(Reason.TIMEOUT, message, exit_code, hint="raise lifecycle.timeout, or do less in one task")
+    if verdict is Verdict.IDLE:
+        message = f"the command printed nothing for {lifecycle.idle_timeout_seconds} s (lifecycle.idle_timeout)"
+        return stopped(Reason.IDLE_TIMEOUT, message, exit_code, hint="raise lifecycle.idle_timeout, or print more")
+    if exit_code is None:
+        return failure(
+            Reason.SANDBOX_ERROR,
+            "the sandbox did not end although it was killed",
+            hint="see the engine's log",
+        )
+    return attempt.agent.outcome(attempt.manifest, exit_code, oom_killed=oom_killed)
+
+
+def _as_stored(attempt: Attempt) -> Task:
+    def read() -> Task:
+        with attempt.equipment.product.database.read() as tx:
+            return tasks.get(tx, attempt.claim.task_id) or attempt.task
+
+    return patiently(read)
+
+
+def _drain(attempt: Attempt) -> None:
+    """Wait until all that the command printed is in the journal."""
+    pump, sandbox, keeper = attempt.pump, attempt.sandbox, attempt.equipment.keeper
+    if pump is None or sandbox is None or pump.wait_end(EOF_WAIT_SECONDS):
+        return
+    deadline = time.monotonic() + attempt.manifest.lifecycle.collect_timeout_seconds
+    while time.monotonic() < deadline:
+        held = keeper.held().get(sandbox)
+        if held and held.eof is None and not held.paused:
+            keeper.shut(sandbox)  # the command has ended, yet a stray holder keeps the stream open
+        if pump.wait_end(1.0):
+            return
+    attempt.equipment.writer.write(attempt.claim, [gap("the end of the log could not be stored in collect_timeout")])
+
+
+def _collect(attempt: Attempt, outcome: Outcome) -> Outcome:
+    """Store the artifacts; a user's failure stays what it is even when that does not work."""
+    deadline = time.monotonic() + attempt.manifest.lifecycle.collect_timeout_seconds
+    attempt.phase_deadline = deadline
+    if not attempt.manifest.lifecycle.artifact_patterns and attempt.commit is None:
+        return outcome
+    for number in range(1, STORE_TRIES + 1):
+        try:
+            _store(attempt, _gather(attempt, deadline))
+            return outcome
+        except (ArtifactStoreUnavailable, OSError) as error:
+            why = str(error)
+            attempt.say(f"artifacts could not be stored ({why}); try {number} of {STORE_TRIES}")
+            if time.monotonic() + 2**number > deadline:
+                break
+            time.sleep(2 ** (number - 1))
+    if outcome.reason is not Reason.EXIT_ZERO:
+        return outcome
+    return failure(Reason.ARTIFACT_ERROR, f"the artifacts could not be stored: {why}", hint="see `sandbox doctor`")
+
+
+def _gather(attempt: Attempt, deadline: float) -> Collection:
+    settings, claim = attempt.equipment.product.settings, attempt.claim
+    limits = CollectLimits(settings.artifact_max_count, settings.artifact_max_bytes, deadline)
+    collector = Collector(attempt.equipment.product.artifacts, claim, storage_prefix(claim.task_id), limits)
+    if attempt.commit is not None:
+        _add_patch(attempt, collector, attempt.commit)
+    collector.collect(attempt.directory.workspace, attempt.manifest.lifecycle.artifact_patterns)
+    return collector.collection
+
+
+def _add_patch(attempt: Attempt, collector: Collector, commit: str) -> None:
+    git = attempt.git(ignore_signals=True)
+    try:
+        patch = make_patch(git, attempt.directory, commit)
+    except PatchFailed as error:
+        attempt.say(str(error))
+    except (HelperStopped, SandboxError, EngineUnavailable) as error:
+        attempt.say(f"no patch could be made: {error or 'collect_timeout is over'}")
+    else:
+        if patch is not None:
+            collector.add_file(patch, f"{attempt.claim.task_id}.patch")
+
+
+def _store(attempt: Attempt, found: Collection) -> None:
+    def write() -> None:
+        with attempt.equipment.product.database.write() as tx:
+            artifact_rows.replace_all(tx, attempt.claim.task_id, attempt.claim.attempt, found.stored)
+
+    patiently(write)
+    for line in found.report():
+        attempt.say(line)
+    records = [artifact_stored(one) for one in found.stored]
+    if records:
+        attempt.equipment.writer.write(attempt.claim, records)
+
+
+def _conclude(attempt: Attempt, outcome: Outcome) -> None:
+    product, claim = attempt.equipment.product, attempt.claim
+    if outcome.reason is Reason.CANCELLED:
+        attempt.undo.close()  # `cancelled` says that the sandbox is gone: so it is gone first
+        patiently(lambda: conclude(product, claim, outcome))
+        return
+    hint = _preserve_hint(attempt, outcome)
+    try:
+        state = patiently(lambda: conclude(product, claim, outcome, preserve_hint=hint))
+    except CancelRequested:
+        attempt.undo.close()
+        patiently(lambda: conclude(product, claim, confirmed(_as_stored(attempt), outcome.exit_code)))
+        return
+    if state is State.FAILED_PRESERVED and attempt.sandbox:
+        attempt.undo.pop_all()
+        attempt.equipment.keeper.release(attempt.sandbox)
+
+
+def give_up(attempt: Attempt, error: Exception) -> None:
+    """End an attempt that this worker could not bring to a proper end: a fact, not a hanging task."""
+    attempt.undo.close()
+    message = f"the worker failed: {type(error).__name__}: {error}"
+    _conclude(attempt, failure(Reason.INTERNAL_ERROR, message, hint="see the worker's log and report it"))
+
+
+def _preserve_hint(attempt: Attempt, outcome: Outcome) -> str | None:
+    """How to look inside, if the sandbox is to be kept; None when not."""
+    wanted = attempt.manifest.lifecycle.failure_action == "preserve"
+    if not wanted or attempt.sandbox is None or outcome.reason is Reason.EXIT_ZERO or attempt.image is None:
+        return None
+    if attempt.state not in (State.RUNNING, State.COMPLETING):
+        return None
+    workspace = shlex.quote(f"{attempt.directory.workspace}:/workspace")
+    look = f"docker run --rm -it --network none -v {workspace} -w /workspace {shlex.quote(attempt.image.name)} sh"
+    copy = f"docker cp {attempt.sandbox[:12]}:/workspace ./{attempt.claim.task_id}"
+    worker = attempt.equipment.product.settings.worker_name
+    return f"on worker {worker}: look inside with `{look}`; copy files out with `{copy}`"

@@ -1,0 +1,93 @@
+"""Runs one command of ours (git) in a sandbox of the task's hardened profile, to its end."""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+from workers.demux import Demultiplexer
+from workers.sandbox import launcher
+from workers.sandbox.port import SandboxBackend, SandboxSpec
+
+log = logging.getLogger(__name__)
+
+OUTPUT_BYTES = 256 << 10
+TICK_SECONDS = 0.2
+
+
+class HelperStopped(Exception):
+    """The helper was stopped before its end: interrupted, or over its deadline."""
+
+
+@dataclass(frozen=True, slots=True)
+class HelperResult:
+    """`stdout` and `stderr` are the last `OUTPUT_BYTES` of each."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+
+
+def run_helper(
+    backend: SandboxBackend,
+    spec: SandboxSpec,
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    *,
+    directory: str,
+    interrupted: Callable[[], bool],
+    deadline: float,
+    network: Callable[[int], AbstractContextManager[None]] | None = None,
+) -> HelperResult:
+    """Run `command`; return how it ended. The sandbox is gone when this returns.
+
+    `deadline` is monotonic. `network`, if given, opens what the helper may reach, for the process id of the
+    sandbox, before the gate opens. Raises `HelperStopped`, and what the backend raises.
+    """
+    sandbox = backend.create(spec)
+    try:
+        stream = backend.attach(sandbox)
+        try:
+            backend.start(sandbox)
+            process_id = backend.inspect(sandbox).process_id
+            opened = network(process_id) if network and process_id else nullcontext()
+            with opened:
+                _send(stream, launcher.gate_script(command, environment, directory))
+                stdout, stderr = _read(stream, interrupted, deadline)
+        finally:
+            os.close(stream)
+        return HelperResult(_exit_code(backend, sandbox), stdout, stderr)
+    finally:
+        backend.destroy(sandbox)
+
+
+def _send(stream: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(stream, data) :]
+
+
+def _read(stream: int, interrupted: Callable[[], bool], deadline: float) -> tuple[str, str]:
+    demultiplexer, kept = Demultiplexer(), {"stdout": b"", "stderr": b""}
+    while True:
+        if interrupted() or time.monotonic() >= deadline:
+            raise HelperStopped
+        if not select.select([stream], [], [], TICK_SECONDS)[0]:
+            continue
+        received = os.read(stream, 1 << 16)
+        if not received:
+            return kept["stdout"].decode(errors="replace"), kept["stderr"].decode(errors="replace")
+        for name, data in demultiplexer.feed(received):
+            kept[name] = (kept[name] + data)[-OUTPUT_BYTES:]
+
+
+def _exit_code(backend: SandboxBackend, sandbox: str) -> int:
+    """The stream ends a moment before the engine has the exit code."""
+    deadline = time.monotonic() + 10
+    while (found := backend.inspect(sandbox)).exit_code is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    return launcher.GATE_FAILED if found.exit_code is None else found.exit_code

@@ -1,0 +1,233 @@
+"""The worker on a build host: takes attempts, keeps its lease, listens to the engine, says goodbye."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+from orchestrator.models import Claim
+from orchestrator.services import fleet
+from orchestrator.services.claim import claim
+from orchestrator.store import tasks
+from orchestrator.store.database import StoreUnavailable
+from orchestrator.store.workers import UnknownWorker
+from workers.adopt import adopt, destroy_expired, remove_orphans
+from workers.attempt import Attempt
+from workers.equipment import Equipment
+from workers.keeper_client import KeeperRefused, KeeperUnavailable
+from workers.runner import FROM_RUNNING, STEPS, resume_ending, run
+from workers.sandbox.port import EngineUnavailable, SandboxError, SandboxGone
+from workers.supervisor import Verdict
+
+log = logging.getLogger(__name__)
+
+INSPECT_SECONDS = 30.0
+"""The second source beside the engine's events, which can stop silently (fault F23)."""
+ORPHANS_SECONDS = 60.0
+ADOPTING = "it is starting: it looks for what ran here before"
+
+
+class WorkerHost:
+    """One a process. `accept` and `cancel` may be called from any thread and return at once."""
+
+    def __init__(self, equipment: Equipment) -> None:
+        self._equipment = equipment
+        self._product = equipment.product
+        self._name = equipment.product.settings.worker_name
+        self._lock = threading.Lock()
+        self._attempts: dict[Claim, Attempt] = {}
+        self._stop = threading.Event()
+        self._trouble: str | None = ADOPTING
+        self._beat_soon = threading.Event()
+
+    def start(self) -> None:
+        """Register, adopt, keep the lease, listen to the engine. Raises `StoreUnavailable`."""
+        self._renew_keeper()
+        fleet.register(self._product, self._equipment.as_worker(self._trouble))
+        for duty in (self._adopt, self._heartbeats, self._listen, self._look_around):
+            threading.Thread(target=duty, name=duty.__name__.strip("_"), daemon=True).start()
+
+    def accept(self, task_id: str, attempt: int) -> None:
+        """A doorbell rang: take the attempt if it is this worker's to take."""
+        self._spawn(f"attempt-{task_id}", lambda: self._claim_and_run(task_id, attempt))
+
+    def cancel(self, task_id: str, attempt: int) -> None:
+        """A doorbell rang: a cancellation is stored; the store says for which attempts."""
+        self._spawn(f"cancel-{task_id}.{attempt}", self._look_at_wishes)
+
+    def stop_taking(self) -> None:
+        """From now on nothing is claimed."""
+        self._stop.set()
+
+    def leave(self, adopt_seconds: float) -> None:
+        """Say goodbye: running sandboxes go on and wait so long for this worker's return."""
+        with suppress(KeeperUnavailable, KeeperRefused):
+            self._equipment.keeper.pause_lease(adopt_seconds)
+        with suppress(StoreUnavailable):
+            fleet.stop(self._product, self._name, adopt_seconds)
+
+    def end_all(self, patience_seconds: float) -> None:
+        """End every attempt (they follow `lifecycle.retry`), then say goodbye."""
+        for attempt in self._running():
+            attempt.signals.stop()
+        deadline = time.monotonic() + patience_seconds
+        while self._running() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        self.leave(0)
+        with suppress(KeeperUnavailable, KeeperRefused):
+            self._equipment.keeper.quit()
+
+    def claim_lost(self, lost: Claim) -> None:
+        """Called by the journal writer: another one owns this attempt now."""
+        attempt = self._attempts.get(lost)
+        if attempt:
+            attempt.signals.stale()
+
+    def _claim_and_run(self, task_id: str, number: int) -> None:
+        if self._stop.is_set():
+            return
+        try:
+            task = claim(self._product, self._name, task_id, number)
+        except StoreUnavailable as error:
+            log.warning("store unavailable, the reaper will ring again", extra={"task": task_id, "error": str(error)})
+            return
+        if task is None:
+            log.debug("nothing to claim", extra={"task": task_id, "attempt": number})
+            return
+        self._work(Attempt(self._equipment, task, task.claim), lambda one: run(one, STEPS))
+
+    def _resume(self, attempt: Attempt, verdict: Verdict | None) -> None:
+        def go_on(one: Attempt) -> None:
+            self._look_at(one)  # it may have ended while nobody listened
+            if verdict is None:
+                run(one, FROM_RUNNING)
+            else:
+                resume_ending(one, verdict)
+
+        with self._lock:
+            self._attempts[attempt.claim] = attempt
+        self._spawn(f"attempt-{attempt.claim.task_id}", lambda: self._work(attempt, go_on))
+
+    def _work(self, attempt: Attempt, recipe: Callable[[Attempt], None]) -> None:
+        with self._lock:
+            self._attempts[attempt.claim] = attempt
+        try:
+            recipe(attempt)
+        finally:
+            with self._lock:
+                self._attempts.pop(attempt.claim, None)
+
+    def _running(self) -> list[Attempt]:
+        with self._lock:
+            return list(self._attempts.values())
+
+    def _spawn(self, name: str, target: Callable[[], None]) -> None:
+        threading.Thread(target=target, name=name, daemon=True).start()
+
+    def _adopt(self) -> None:
+        while not self._stop.is_set():
+            try:
+                adopt(self._equipment, {attempt.claim for attempt in self._running()}, self._resume)
+                self._trouble = None
+                self._beat_soon.set()
+                return
+            except (EngineUnavailable, StoreUnavailable, KeeperUnavailable, SandboxError) as error:
+                self._trouble = f"{error}"
+                self._beat_soon.set()
+                self._stop.wait(1.0)
+
+    def _heartbeats(self) -> None:
+        while not self._stop.is_set():
+            self._beat_soon.wait(self._product.settings.heartbeat_seconds)
+            self._beat_soon.clear()
+            try:
+                fleet.heartbeat(self._product, self._name, self._trouble or self._engine_trouble())
+                self._renew_keeper()
+                self._look_at_wishes()
+                destroy_expired(self._equipment)
+            except UnknownWorker as error:
+                log.error("worker removed from the store", extra={"why": str(error)})  # noqa: TRY400
+            except (
+                StoreUnavailable,
+                EngineUnavailable,
+                SandboxError,
+                KeeperUnavailable,
+                KeeperRefused,
+            ) as error:
+                log.warning("heartbeat incomplete", extra={"error": str(error)})
+            except Exception:
+                log.exception("heartbeat failed")
+
+    def _engine_trouble(self) -> str | None:
+        try:
+            self._equipment.backend.ping()
+        except EngineUnavailable as error:
+            return str(error)
+        return None
+
+    def _renew_keeper(self) -> None:
+        self._equipment.keeper.renew(self._product.settings.stop_after_seconds)
+
+    def _look_at_wishes(self) -> None:
+        """The store is the truth: wishes to cancel, and claims that are not ours any more."""
+        mine = {attempt.claim: attempt for attempt in self._running()}
+        if not mine:
+            return
+        with self._product.database.read() as tx:
+            present = {owner: tasks.get(tx, owner.task_id) for owner in mine}
+        for owner, task in present.items():
+            if task is None or task.claim != owner or task.is_terminal:
+                if not (task and task.is_terminal and task.claim == owner):
+                    mine[owner].signals.stale()
+            elif task.cancellation:
+                mine[owner].signals.cancel(force=task.cancellation.force)
+
+    def _listen(self) -> None:
+        """One subscription to the engine's events for all attempts."""
+        while not self._stop.is_set():
+            try:
+                for sandbox in self._equipment.backend.endings():
+                    if sandbox:
+                        self._ended(sandbox)
+                    else:
+                        self._inspect_all()
+            except (EngineUnavailable, SandboxError) as error:
+                log.warning("engine events broke off, subscribing again", extra={"error": str(error)})
+            self._stop.wait(1.0)
+
+    def _ended(self, sandbox: str) -> None:
+        for attempt in self._running():
+            if attempt.sandbox == sandbox:
+                attempt.signals.exited()
+
+    def _inspect_all(self) -> None:
+        for attempt in self._running():
+            self._look_at(attempt)
+
+    def _look_at(self, attempt: Attempt) -> None:
+        if attempt.sandbox is None:
+            return
+        try:
+            found = self._equipment.backend.inspect(attempt.sandbox)
+            if found.started and not found.running:
+                attempt.signals.exited()
+        except SandboxGone:
+            attempt.signals.exited()
+        except (EngineUnavailable, SandboxError) as error:  # events or the next round will tell
+            log.warning("sandbox not inspected", extra={"task": attempt.claim.task_id, "error": str(error)})
+
+    def _look_around(self) -> None:
+        last_orphans = time.monotonic()
+        while not self._stop.wait(min(INSPECT_SECONDS, 6 * self._product.settings.heartbeat_seconds)):
+            try:
+                self._inspect_all()
+                if time.monotonic() - last_orphans > ORPHANS_SECONDS and self._trouble is None:
+                    last_orphans = time.monotonic()
+                    remove_orphans(self._equipment, [attempt.claim for attempt in self._running()])
+            except (EngineUnavailable, SandboxError, StoreUnavailable, KeeperUnavailable) as error:
+                log.warning("look around incomplete", extra={"error": str(error)})
+            except Exception:
+                log.exception("look around failed")

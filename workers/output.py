@@ -1,0 +1,199 @@
+"""From the keeper's spool to the journal: one pump an attempt (design §4, §5)."""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from orchestrator import journal
+from orchestrator.journal import StaleClaim
+from orchestrator.models import Claim, NewRecord
+from workers.demux import Demultiplexer
+from workers.journal_writer import JournalWriter
+from workers.keeper_client import Doorbell
+from workers.records import gap
+from workers.spool import Chunk, SpoolOffset, SpoolReader
+
+log = logging.getLogger(__name__)
+
+READ_BYTES = 1 << 20
+BATCH_SECONDS = 0.05
+HOLD_SECONDS = 0.25
+"""How long an unfinished line waits for its end before it is delivered as it is."""
+STREAMS = ("stdout", "stderr")
+
+
+@dataclass
+class Progress:
+    """How far the output of an attempt is stored: what a restarted worker needs to go on exactly there."""
+
+    offset: SpoolOffset = field(default_factory=lambda: SpoolOffset(0, 0))
+    demultiplexer: Demultiplexer = field(default_factory=Demultiplexer)
+    held: dict[str, bytes] = field(default_factory=dict)
+    stored_bytes: int = 0
+    dropped_bytes: int = 0
+
+    def dump(self) -> str:
+        held = {stream: base64.b64encode(data).decode() for stream, data in self.held.items() if data}
+        state = {"offset": str(self.offset), "frame": self.demultiplexer.state(), "held": held}
+        return json.dumps(state, separators=(",", ":"))
+
+    @classmethod
+    def load(cls, stored: str | None, stored_bytes: int, dropped_bytes: int) -> Progress:
+        if stored is None:
+            return cls()
+        state = json.loads(stored)
+        return cls(
+            SpoolOffset.parse(state["offset"]),
+            Demultiplexer.from_state(state["frame"]),
+            {stream: base64.b64decode(data) for stream, data in state["held"].items()},
+            stored_bytes,
+            dropped_bytes,
+        )
+
+
+class OutputPump:
+    """Reads the spool whenever the keeper rings, and writes lines to the journal until the end of the stream."""
+
+    def __init__(
+        self,
+        claim: Claim,
+        spool_dir: Path,
+        open_doorbell: Callable[[], Doorbell],
+        writer: JournalWriter,
+        *,
+        progress: Progress,
+        limit_bytes: int,
+        on_activity: Callable[[], None],
+    ) -> None:
+        self._claim = claim
+        self._open_doorbell = open_doorbell
+        self._writer = writer
+        self._progress = progress
+        self._limit = limit_bytes
+        self._on_activity = on_activity
+        self._reader = SpoolReader(spool_dir, progress.offset)
+        self._held_since: float | None = None
+        self._ended = threading.Event()
+        self._hurry = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"output-{claim.task_id}", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def wait_end(self, timeout_seconds: float) -> bool:
+        """Block until everything the command printed is stored; false when the time is over."""
+        self._hurry.set()
+        return self._ended.wait(timeout_seconds)
+
+    def _run(self) -> None:
+        try:
+            with self._open_doorbell() as doorbell:
+                self._pump(doorbell)
+            self._finish()
+        except StaleClaim:
+            log.info("claim lost, output is dropped", extra={"task": self._claim.task_id})
+        except Exception:  # the attempt must end even when its log cannot be read
+            log.exception("output pump failed", extra={"task": self._claim.task_id})
+        finally:
+            self._ended.set()
+
+    def _pump(self, doorbell: Doorbell) -> None:
+        flushed_at = 0.0
+        while True:
+            # A lone line goes out at once, a burst becomes few rows; nobody waits once the command has ended.
+            self._hurry.wait(max(0.0, flushed_at + BATCH_SECONDS - time.monotonic()))
+            chunks = self._reader.read(READ_BYTES)
+            if chunks:
+                self._on_activity()
+                self._store(chunks)
+                flushed_at = time.monotonic() if _small(chunks) else 0.0
+                continue
+            if self._reader.at_end():
+                return None
+            self._flush_held(older_than=HOLD_SECONDS)
+            if doorbell.wait(HOLD_SECONDS if self._held_since else 5.0) == "lost":
+                time.sleep(HOLD_SECONDS)  # the keeper died; whoever replaces it writes on in the same spool
+                doorbell.close()
+                return self._pump(self._open_doorbell())
+
+    def _store(self, chunks: list[Chunk]) -> None:
+        records: list[NewRecord] = []
+        for chunk in chunks:
+            at = datetime.fromtimestamp(chunk.arrived_at, UTC)
+            for stream, data in self._progress.demultiplexer.feed(chunk.data):
+                records += self._lines(stream, data, at)
+        self._held_since = time.monotonic() if any(self._progress.held.values()) else None
+        self._progress.offset = chunks[-1].end
+        self._write(records)
+        self._reader.delete_before(self._progress.offset)
+
+    def _lines(self, stream: str, data: bytes, at: datetime) -> list[NewRecord]:
+        """Whole lines of one stream as rows; the unfinished rest is held back."""
+        data = self._progress.held.pop(stream, b"") + data
+        end = data.rfind(b"\n") + 1
+        if len(data) - end >= journal.PIECE_BYTES:
+            end = whole_characters(data, len(data))
+        if end < len(data):
+            self._progress.held[stream] = data[end:]
+        return self._rows(stream, data[:end], at)
+
+    def _rows(self, stream: str, data: bytes, at: datetime) -> list[NewRecord]:
+        room = max(0, self._limit - self._progress.stored_bytes)
+        if len(data) > room:
+            self._progress.dropped_bytes += len(data) - room
+            data = data[:room]
+        self._progress.stored_bytes += len(data)
+        rows = []
+        while data:
+            end = len(data) if len(data) <= journal.ROW_BYTES else data.rfind(b"\n", 0, journal.ROW_BYTES) + 1
+            end = end or whole_characters(data, journal.PIECE_BYTES)
+            rows.append(journal.output(stream, data[:end], at))
+            data = data[end:]
+        return rows
+
+    def _flush_held(self, older_than: float) -> None:
+        if self._held_since is None or time.monotonic() - self._held_since < older_than:
+            return
+        held, self._progress.held, self._held_since = self._progress.held, {}, None
+        now = datetime.now(UTC)
+        self._write([row for stream, data in held.items() for row in self._rows(stream, data, now)])
+
+    def _write(self, records: list[NewRecord]) -> None:
+        progress = self._progress
+        self._writer.write(
+            self._claim,
+            records,
+            spool_offset=progress.dump(),
+            output_bytes=progress.stored_bytes,
+            dropped_bytes=progress.dropped_bytes,
+        )
+
+    def _finish(self) -> None:
+        if self._progress.held:
+            self._held_since = 0.0
+            self._flush_held(older_than=0)
+        dropped = self._progress.dropped_bytes
+        if dropped:
+            self._writer.write(self._claim, [gap(f"{dropped} bytes were dropped: the log limit was reached", dropped)])
+
+
+def whole_characters(data: bytes, end: int) -> int:
+    """The last place up to `end` that cuts no UTF-8 character in two; `end` itself in other encodings."""
+    for back in range(1, min(4, end) + 1):
+        byte = data[end - back]
+        if byte & 0xC0 != 0x80:
+            length = 4 if byte >= 0xF0 else 3 if byte >= 0xE0 else 2 if byte >= 0xC0 else 1
+            return end - back if length > back else end
+    return end
+
+
+def _small(chunks: list[Chunk]) -> bool:
+    return sum(len(chunk.data) for chunk in chunks) < journal.ROW_BYTES

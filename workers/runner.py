@@ -1,0 +1,235 @@
+"""One attempt is a recipe. Read it here: `STEPS`, then `finish`.
+
+Each step registers its undo before it acts. A step ends the recipe early by raising `StepFailed` (it could
+not be done), `Stopped` (somebody asked the attempt to end) or `StaleClaim` (the attempt is not ours any more).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable
+
+from orchestrator.journal import StaleClaim
+from orchestrator.outcomes import Fault, Outcome, Reason, failure
+from orchestrator.states import Event, State
+from workers.applied import applied_limits
+from workers.attempt import Attempt, StepFailed, Stopped
+from workers.egress import EgressUnavailable
+from workers.ending import finish, give_up
+from workers.git import CloneFailed, clone
+from workers.helper import HelperStopped
+from workers.keeper_client import KeeperRefused, KeeperUnavailable
+from workers.output import OutputPump, Progress
+from workers.sandbox.launcher import gate_script
+from workers.sandbox.port import EngineUnavailable, ImageUnavailable, SandboxError
+from workers.supervisor import Limits, Verdict
+from workers.workspace import WORKSPACE_TARGET
+
+log = logging.getLogger(__name__)
+
+DESTROY_RETRY_SECONDS = 1.0
+
+Step = Callable[[Attempt], None]
+
+
+def make_workspace(attempt: Attempt) -> None:
+    """Directories, clone, script."""
+    attempt.within(attempt.manifest.lifecycle.stage_timeout_seconds)
+    attempt.undo.callback(attempt.directory.destroy)
+    attempt.directory.create()
+    repository = attempt.manifest.repository
+    if repository is not None:
+        attempt.commit = clone(attempt.git(), repository, attempt.directory, attempt.say)
+        attempt.note(commit=attempt.commit)
+    script = attempt.agent.script(attempt.manifest)
+    if script is not None:
+        attempt.directory.put_script(script)
+    attempt.advance(Event.WORKSPACE_MADE, "the workspace is made; the sandbox is being created")
+
+
+def create_sandbox(attempt: Attempt) -> None:
+    """Image, container, output stream; started with its gate closed."""
+    attempt.within(attempt.manifest.lifecycle.provision_timeout_seconds)
+    backend, spec = attempt.equipment.backend, attempt.spec()
+
+    def interrupted() -> bool:
+        return attempt.interrupted() or time.monotonic() > attempt.phase_deadline
+
+    attempt.image = backend.pull(spec.image, interrupted=interrupted, say=attempt.say)
+    attempt.check()
+    sandbox = backend.create(spec)
+    attempt.undo.callback(destroy_sandbox, attempt)
+    attempt.sandbox = sandbox
+    attempt.note(sandbox=sandbox, image=attempt.image.name, image_digest=attempt.image.digest)
+    hold_output(attempt, Progress())
+    backend.start(sandbox)
+
+
+def verify_sandbox(attempt: Attempt) -> None:
+    """Compare what the engine applied with what was asked for, before any of the task's code runs."""
+    backend, spec = attempt.equipment.backend, attempt.spec()
+    found = backend.inspect(_sandbox_of(attempt), spec)
+    if found.mismatches:
+        raise StepFailed(failure(Reason.SANDBOX_ERROR, f"the engine did not apply: {'; '.join(found.mismatches)}"))
+    if not found.running:
+        hint = "the image must hold /bin/sh: the gate of the sandbox is a shell script"
+        message = f"the sandbox of image {spec.image} ended before its gate (exit code {found.exit_code})"
+        raise StepFailed(failure(Reason.SANDBOX_ERROR, message, hint=hint))
+    attempt.advance(
+        Event.SANDBOX_VERIFIED,
+        "the sandbox is verified; the command waits at its gate",
+        applied=applied_limits(attempt),
+    )
+
+
+def open_gate(attempt: Attempt) -> None:
+    """Let the command go. From here on it may have effects, so the state says `running` first."""
+    manifest, repository = attempt.manifest, attempt.manifest.repository
+    script = attempt.directory.script_path() if attempt.agent.script(manifest) is not None else None
+    launch = attempt.agent.launch(manifest, script)
+    cwd = WORKSPACE_TARGET + (f"/{repository.subpath}" if repository and repository.subpath else "")
+    attempt.advance(Event.GATE_OPENED, "the command runs")
+    attempt.running_since = time.monotonic()
+    attempt.check()
+    attempt.equipment.keeper.write(
+        _sandbox_of(attempt), gate_script(launch.command, launch.environment, cwd), half_close=True
+    )
+
+
+def supervise(attempt: Attempt) -> None:
+    """Wait for the first ending."""
+    lifecycle = attempt.manifest.lifecycle
+    limits = Limits(
+        attempt.running_since or time.monotonic(), lifecycle.timeout_seconds, lifecycle.idle_timeout_seconds
+    )
+    raise Stopped(attempt.signals.supervise(limits))
+
+
+BEFORE_RUNNING = (State.STAGING, State.PROVISIONING, State.READY)
+STEPS: tuple[Step, ...] = (make_workspace, create_sandbox, verify_sandbox, open_gate, supervise)
+FROM_RUNNING: tuple[Step, ...] = (supervise,)
+
+
+def run(attempt: Attempt, steps: tuple[Step, ...] = STEPS) -> None:
+    """Work through the recipe to the attempt's end. Never raises: an attempt always ends with a fact."""
+    try:
+        with attempt.undo:
+            _to_its_end(attempt, steps)
+    except StaleClaim as error:
+        log.warning("attempt abandoned", extra={"task": attempt.claim.task_id, "why": str(error)})
+    except Exception:
+        log.exception("attempt could not be cleaned up", extra={"task": attempt.claim.task_id})
+
+
+def _to_its_end(attempt: Attempt, steps: tuple[Step, ...]) -> None:
+    try:
+        verdict, outcome = _work(attempt, steps)
+        if attempt.state in BEFORE_RUNNING and verdict is Verdict.STOPPING:
+            attempt.give_back("the worker was stopped before the task ran")
+        else:
+            finish(attempt, verdict, outcome)
+    except EngineUnavailable as error:
+        if attempt.state not in BEFORE_RUNNING:
+            log.exception("attempt broke off", extra={"task": attempt.claim.task_id})
+            return give_up(attempt, error)
+        log.warning("engine away, attempt given back", extra={"task": attempt.claim.task_id, "error": str(error)})
+        attempt.give_back(f"the engine went away: {error}", trouble=str(error))
+    except StaleClaim:
+        raise
+    except Exception as error:
+        log.exception("attempt broke off", extra={"task": attempt.claim.task_id})
+        give_up(attempt, error)
+
+
+def resume_ending(attempt: Attempt, verdict: Verdict) -> None:
+    """Go on with an attempt that was being ended when its worker died. Never raises."""
+    run(attempt, (lambda _: _leave(verdict),))
+
+
+def _leave(verdict: Verdict) -> None:
+    raise Stopped(verdict)
+
+
+def _work(attempt: Attempt, steps: tuple[Step, ...]) -> tuple[Verdict, Outcome | None]:
+    """Run the steps; return why they ended, and the outcome when a step failed."""
+    try:
+        for step in steps:
+            step(attempt)
+    except Stopped as stopped:
+        return stopped.verdict, None
+    except StepFailed as error:
+        return Verdict.EXITED, error.outcome
+    except CloneFailed as error:
+        return Verdict.EXITED, error.outcome
+    except HelperStopped:
+        return _out_of_time(attempt)
+    except ImageUnavailable as error:
+        return _out_of_time(attempt, failure(Reason.IMAGE_UNAVAILABLE, str(error)))
+    except (SandboxError, KeeperUnavailable, KeeperRefused, EgressUnavailable) as error:
+        return Verdict.EXITED, failure(Reason.SANDBOX_ERROR, str(error), hint="see `sandbox doctor`")
+    except (StaleClaim, EngineUnavailable):
+        raise
+    except Exception as error:
+        log.exception("step failed", extra={"task": attempt.claim.task_id})
+        return Verdict.EXITED, failure(Reason.INTERNAL_ERROR, f"the worker failed: {type(error).__name__}: {error}")
+    return Verdict.EXITED, None
+
+
+def _out_of_time(attempt: Attempt, otherwise: Outcome | None = None) -> tuple[Verdict, Outcome | None]:
+    """A wait was left: because somebody asked, or because the phase took too long."""
+    asked = attempt.signals.asked_to_end()
+    if asked:
+        return asked, None
+    if time.monotonic() < attempt.phase_deadline and otherwise:
+        return Verdict.EXITED, otherwise
+    name = "stage_timeout" if attempt.state is State.STAGING else "provision_timeout"
+    message = f"{attempt.state} took longer than lifecycle.{name}"
+    return Verdict.TIMEOUT, failure(Reason.TIMEOUT, message, hint=f"raise lifecycle.{name}", fault=Fault.PLATFORM)
+
+
+def hold_output(attempt: Attempt, progress: Progress) -> None:
+    """Give the sandbox's streams to the keeper and start to read its spool."""
+    equipment, sandbox = attempt.equipment, _sandbox_of(attempt)
+    stream = equipment.backend.attach(sandbox)
+    try:
+        stop = equipment.backend.stop_argv(sandbox)
+        equipment.keeper.hold(sandbox, stream, attempt.directory.spool, stop)
+    finally:
+        os.close(stream)
+    start_pump(attempt, progress)
+
+
+def start_pump(attempt: Attempt, progress: Progress) -> None:
+    equipment, sandbox = attempt.equipment, _sandbox_of(attempt)
+    attempt.pump = OutputPump(
+        attempt.claim,
+        attempt.directory.spool,
+        lambda: equipment.keeper.watch(sandbox),
+        equipment.writer,
+        progress=progress,
+        limit_bytes=equipment.product.settings.log_max_bytes,
+        on_activity=attempt.signals.active,
+    )
+    attempt.pump.start()
+
+
+def destroy_sandbox(attempt: Attempt) -> None:
+    """Undo of the sandbox: the stream is shut before the kill, else the engine may hang on it (finding 4)."""
+    if attempt.sandbox is None:
+        return
+    while True:
+        try:
+            attempt.equipment.keeper.release(attempt.sandbox)
+            attempt.equipment.backend.destroy(attempt.sandbox)
+            return
+        except (EngineUnavailable, KeeperUnavailable) as error:
+            log.warning("sandbox not destroyed yet", extra={"task": attempt.claim.task_id, "error": str(error)})
+            time.sleep(DESTROY_RETRY_SECONDS)
+
+
+def _sandbox_of(attempt: Attempt) -> str:
+    if attempt.sandbox is None:
+        raise ValueError(f"task {attempt.claim.task_id} has no sandbox yet")
+    return attempt.sandbox

@@ -1,0 +1,109 @@
+"""From a sandbox spec to the Docker Engine API's container configuration (pure), and back to a check of it."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from workers.sandbox import launcher
+from workers.sandbox.port import SandboxSpec
+
+HOME = "/home/agent"
+WORKSPACE = "/workspace"
+NANO = 1_000_000_000
+MIB = 1 << 20
+
+
+@cache
+def seccomp_profile() -> str:
+    """Our own profile, compact (isolation-and-faults.md §3)."""
+    raw = (resources.files("workers.sandbox.docker") / "seccomp.json").read_text()
+    return json.dumps(json.loads(raw), separators=(",", ":"))
+
+
+def container_config(spec: SandboxSpec) -> dict[str, Any]:
+    """Return the body of `POST /containers/create`. Each value's reason: isolation-and-faults.md §3."""
+    return {
+        "Image": spec.image,
+        "Entrypoint": [],
+        "Cmd": launcher.argv(),
+        "User": f"{spec.user_id}:{spec.user_id}",
+        "WorkingDir": "/",
+        "Env": [f"{name}={value}" for name, value in {"HOME": HOME, **spec.environment}.items()],
+        "Labels": dict(spec.labels),
+        "Hostname": "sandbox",
+        "OpenStdin": True,
+        "StdinOnce": True,
+        "AttachStdin": True,
+        "AttachStdout": True,
+        "AttachStderr": True,
+        "Tty": False,
+        "HostConfig": host_config(spec),
+    }
+
+
+def host_config(spec: SandboxSpec) -> dict[str, Any]:
+    config: dict[str, Any] = {
+        "NetworkMode": "none",
+        "CapDrop": ["ALL"],
+        "SecurityOpt": ["no-new-privileges", f"seccomp={seccomp_profile()}"],
+        "Init": True,  # a TERM to a bare PID 1 is ignored
+        "PidsLimit": spec.pids,
+        "NanoCpus": int(spec.cpus * NANO),
+        "Memory": spec.memory_bytes,
+        "MemorySwap": spec.memory_bytes,  # no swap on top
+        "ReadonlyRootfs": not spec.writable_root,
+        "Tmpfs": {
+            "/tmp": f"rw,nosuid,nodev,exec,mode=1777,size={spec.tmp_bytes}",  # noqa: S108 - inside the sandbox
+            "/run": f"rw,nosuid,nodev,noexec,mode=755,size={16 * MIB}",
+            "/var/tmp": f"rw,nosuid,nodev,exec,mode=1777,size={spec.tmp_bytes}",  # noqa: S108
+        },
+        "ShmSize": 64 * MIB,
+        "Ulimits": [{"Name": "nofile", "Soft": 4096, "Hard": 8192}, {"Name": "core", "Soft": 0, "Hard": 0}],
+        "IpcMode": "private",
+        "CgroupnsMode": "private",
+        "RestartPolicy": {"Name": "no"},  # we own retries
+        "LogConfig": log_config(spec.log_driver),
+        "Mounts": [
+            {
+                "Type": "bind",
+                "Source": str(mount.source),
+                "Target": mount.target,
+                "ReadOnly": mount.read_only,
+                "BindOptions": {"Propagation": "rprivate"},
+            }
+            for mount in spec.mounts
+        ],
+    }
+    if spec.runtime:
+        config["Runtime"] = spec.runtime
+    return config
+
+
+def log_config(driver: str) -> dict[str, Any]:
+    """The engine's log is the second net only, and bounded: its default is not (finding 6)."""
+    if driver == "none":
+        return {"Type": "none", "Config": {}}
+    return {"Type": driver, "Config": {"max-size": "64m", "max-file": "2"}}
+
+
+_CHECKED = ("NetworkMode", "CapDrop", "PidsLimit", "NanoCpus", "Memory", "ReadonlyRootfs", "Init", "IpcMode")
+
+
+def mismatches(inspected: dict[str, Any], spec: SandboxSpec) -> tuple[str, ...]:
+    """Name each limit of a made container that is not as asked for. `MemorySwap` needs the kernel's support."""
+    asked, applied = host_config(spec), inspected["HostConfig"]
+    found = [
+        f"{name} is {applied.get(name)!r}, asked for {asked[name]!r}"
+        for name in _CHECKED
+        if applied.get(name) != asked[name]
+    ]
+    if applied.get("Privileged"):
+        found.append("Privileged is on")
+    if "no-new-privileges" not in (applied.get("SecurityOpt") or []):
+        found.append("no-new-privileges is off")
+    if inspected["Config"]["User"] != f"{spec.user_id}:{spec.user_id}":
+        found.append(f"User is {inspected['Config']['User']!r}")
+    return tuple(found)

@@ -1,0 +1,48 @@
+"""The gate: the sandbox's main process waits here and then becomes the command.
+
+Pure `/bin/sh`, so that it works in any image that has one. The worker sends over stdin a nonce line, a
+script, and the nonce again; the launcher evaluates the script, whose last line is `exec`. What the script
+holds (environment, later secrets) is in no configuration that the engine writes to disk (design §4). A
+stream that ends before the second nonce ends the launcher with exit code 125: no sandbox outlives its
+worker at the gate.
+"""
+
+from __future__ import annotations
+
+import secrets
+import shlex
+from collections.abc import Mapping, Sequence
+
+GATE_FAILED = 125
+MAX_ARGUMENT_BYTES = 128 << 10
+"""Linux: MAX_ARG_STRLEN, 32 pages for one argument."""
+
+LAUNCHER = """\
+IFS= read -r gate || exit 125
+script= open=
+while IFS= read -r line; do
+  if [ "$line" = "$gate" ]; then open=1; break; fi
+  script="$script$line
+"
+done
+[ "$open" ] || exit 125
+if [ -d /opt/home-skeleton ] && [ -w "$HOME" ]; then cp -a /opt/home-skeleton/. "$HOME/" 2>/dev/null; fi
+unset gate line open
+eval "$script"
+"""
+
+
+def argv() -> list[str]:
+    """The command every sandbox is created with."""
+    return ["/bin/sh", "-c", LAUNCHER]
+
+
+def gate_script(command: Sequence[str], environment: Mapping[str, str], directory: str) -> bytes:
+    """Return what opens the gate: the command runs in `directory`, its stdin is `/dev/null`."""
+    lines = [f"export {name}={shlex.quote(value)}" for name, value in environment.items()]
+    # After the gate: the directory may have been mounted or made after the launcher started.
+    lines.append(f"cd {shlex.quote(directory)} || exit {GATE_FAILED}")
+    lines.append("unset script")
+    lines.append(f"exec {shlex.join(command)} </dev/null")
+    nonce = secrets.token_hex(16)
+    return "\n".join([nonce, *lines, nonce, ""]).encode()

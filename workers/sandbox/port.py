@@ -1,0 +1,134 @@
+"""The port of a sandbox backend: what the runner may ask of an engine. `docker/` is one implementation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from orchestrator.models import Resources
+
+
+class EngineUnavailable(Exception):
+    """The engine does not answer; nothing is known of what was asked. The task is not at fault."""
+
+
+class SandboxError(Exception):
+    """The engine refused what was asked of it, and says why."""
+
+
+class SandboxGone(SandboxError):
+    """No such sandbox (any more)."""
+
+
+class ImageUnavailable(Exception):
+    """The image is not on this host and cannot be had; the message says how to get it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A directory or file of the host inside the sandbox. Only the product's own directories, never others."""
+
+    source: Path
+    target: str
+    read_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxSpec:
+    """All that decides how a sandbox is made. It has no network but its own loopback, always."""
+
+    name: str
+    image: str
+    labels: Mapping[str, str]
+    mounts: tuple[Mount, ...]
+    cpus: float
+    memory_bytes: int
+    pids: int
+    tmp_bytes: int
+    user_id: int
+    writable_root: bool = False
+    runtime: str | None = None
+    log_driver: str = "json-file"
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image as the engine knows it. `digest` is the registry's, or the image id for one made here."""
+
+    name: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """A sandbox at this moment. `mismatches` name each limit that is not what the spec asked for."""
+
+    running: bool
+    started: bool
+    exit_code: int | None
+    oom_killed: bool
+    process_id: int | None
+    mismatches: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A sandbox of this installation and worker that exists on the engine."""
+
+    id: str
+    name: str
+    labels: Mapping[str, str]
+    running: bool
+
+
+class SandboxBackend(Protocol):
+    """Order of calls: `pull` → `create` → `attach` → `start` → `inspect` … `kill` → `destroy`.
+
+    Thread-safe. Every method may raise `EngineUnavailable`; each engine call has a timeout (60 s).
+    `destroy` is idempotent and safe after any failed step.
+    """
+
+    def ping(self) -> None:
+        """Raise `EngineUnavailable` unless the engine answers."""
+
+    def host_size(self) -> Resources:
+        """The engine host's cpus and memory; `disk_bytes` is 0: the worker knows its disk."""
+
+    def pull(self, image: str, *, interrupted: Callable[[], bool], say: Callable[[str], None]) -> Image:
+        """Return the image, fetched when it is not here. Raise `ImageUnavailable`.
+
+        Stops early, raising `ImageUnavailable`, when `interrupted()` turns true.
+        """
+
+    def create(self, spec: SandboxSpec) -> str:
+        """Make a sandbox whose main process waits at its gate; return its id. Raise `SandboxError`."""
+
+    def attach(self, sandbox: str) -> int:
+        """Return a descriptor that carries stdin in and the multiplexed output out; the caller closes it."""
+
+    def start(self, sandbox: str) -> None:
+        """Start it. Raise `SandboxError` when its image cannot run the launcher."""
+
+    def inspect(self, sandbox: str, spec: SandboxSpec | None = None) -> Inspection:
+        """Look; with `spec`, compare what is applied. Raise `SandboxGone`."""
+
+    def kill(self, sandbox: str, signal: str) -> None:
+        """Send a signal to the main process; harmless when it has ended. Raise `SandboxGone`."""
+
+    def destroy(self, sandbox: str) -> None:
+        """Kill and remove it; return only when it is gone. Harmless when it is gone already."""
+
+    def find(self) -> list[Found]:
+        """All sandboxes of this installation and worker."""
+
+    def endings(self) -> Iterator[str]:
+        """Block, and yield the id of each sandbox that ends; the first item is '' once subscribed.
+
+        Ends, or raises `EngineUnavailable`, when the subscription breaks: subscribe again, then inspect all.
+        """
+
+    def stop_argv(self, sandbox: str) -> list[str]:
+        """A command that stops the sandbox without this process: for the keeper. Exit 0 = it runs no more."""

@@ -1,0 +1,87 @@
+"""Put a worker together and run it until it is told to stop."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+
+from orchestrator.broker.app import BrokerSettings, create_app
+from orchestrator.broker.consumer import run_worker
+from orchestrator.models import Claim, Resources
+from orchestrator.product import Product, open_product
+from orchestrator.reaper import Reaper
+from orchestrator.settings import Settings
+from workers.equipment import Equipment, host_resources
+from workers.host import WorkerHost
+from workers.journal_writer import JournalWriter
+from workers.keeper_client import KeeperClient
+from workers.sandbox.docker.engine import DockerBackend
+from workers.sandbox.port import EngineUnavailable, SandboxBackend
+
+log = logging.getLogger(__name__)
+
+END_ALL_PATIENCE_SECONDS = 60.0
+
+
+def serve(settings: Settings, end_all_signal: signal.Signals) -> None:
+    """Run a worker in this process (main thread) until TERM or INT; after `end_all_signal`, end what runs too."""
+    end_all = threading.Event()
+    signal.signal(end_all_signal, lambda _number, _frame: end_all.set())
+    product = open_product(settings)
+    host, reaper = _host(product), Reaper(product)
+    host.start()
+    reaper.start()
+    run_worker(
+        create_app(BrokerSettings(url=settings.broker_url)),
+        settings.worker_name,
+        on_attempt=host.accept,
+        on_cancel=host.cancel,
+        on_ready=lambda: log.info("worker ready", extra={"worker": settings.worker_name}),
+        on_stopping=host.stop_taking,
+    )
+    if end_all.is_set():
+        host.end_all(END_ALL_PATIENCE_SECONDS)
+    else:
+        host.leave(settings.adopt_seconds)
+    reaper.stop()
+    log.info("worker stopped", extra={"worker": settings.worker_name})
+    # The attempts' threads go on until the very end; leaving without joining them is what adoption is for.
+    logging.shutdown()
+    os._exit(0)
+
+
+def _host(product: Product) -> WorkerHost:
+    settings = product.settings
+    installation = product.database.installation_id()
+    backend = DockerBackend(installation, settings.worker_name)
+    hosts: list[WorkerHost] = []
+
+    def claim_lost(claim: Claim) -> None:
+        hosts[0].claim_lost(claim)
+
+    equipment = Equipment(
+        product=product,
+        backend=backend,
+        keeper=KeeperClient(
+            settings.run_dir / f"keeper-{settings.worker_name}",
+            stop_after_seconds=settings.stop_after_seconds,
+        ),
+        writer=JournalWriter(product.database, claim_lost),
+        installation=installation,
+        size=_size(backend, product),
+    )
+    hosts.append(WorkerHost(equipment))
+    return hosts[0]
+
+
+def _size(backend: SandboxBackend, product: Product) -> Resources:
+    """The engine's word; while it is away, the system's: it is the same host."""
+    try:
+        return host_resources(backend, product)
+    except EngineUnavailable as error:
+        log.warning("engine unavailable at start", extra={"error": str(error)})
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        disk = os.statvfs(product.settings.work_dir)
+        return Resources(float(os.cpu_count() or 1), memory, disk.f_frsize * disk.f_blocks)

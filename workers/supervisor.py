@@ -1,0 +1,109 @@
+"""What can end a running command: exit, deadline, idle, cancel, lost claim. The first one wins."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Verdict(StrEnum):
+    """Why supervision ended."""
+
+    EXITED = "exited"
+    CANCELLED = "cancelled"
+    TIMEOUT = "timeout"
+    IDLE = "idle"
+    STALE = "stale"
+    """The claim is lost: destroy, write nothing."""
+    STOPPING = "stopping"
+    """The worker itself ends (Ctrl-C of `up`): its attempts end too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Times in seconds. `started_at` is monotonic; an adopted attempt's lies in the past."""
+
+    started_at: float
+    timeout: float
+    idle_timeout: float | None
+
+
+class Signals:
+    """Where other threads report what concerns one attempt. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._exited = False
+        self._cancelled = False
+        self._force = False
+        self._stale = False
+        self._stopping = False
+        self._active_at = time.monotonic()
+
+    def exited(self) -> None:
+        with self._changed:
+            self._exited = True
+            self._changed.notify_all()
+
+    def cancel(self, *, force: bool) -> None:
+        with self._changed:
+            self._cancelled = True
+            self._force = self._force or force
+            self._changed.notify_all()
+
+    def stale(self) -> None:
+        with self._changed:
+            self._stale = True
+            self._changed.notify_all()
+
+    def stop(self) -> None:
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+
+    def active(self) -> None:
+        """The command said something. Read by the idle clock only: waiters are not woken."""
+        self._active_at = time.monotonic()
+
+    @property
+    def force(self) -> bool:
+        return self._force
+
+    def asked_to_end(self) -> Verdict | None:
+        """What other than the command's own end or a clock asks to stop, if anything."""
+        if self._stale:
+            return Verdict.STALE
+        if self._cancelled:
+            return Verdict.CANCELLED
+        return Verdict.STOPPING if self._stopping else None
+
+    def supervise(self, limits: Limits) -> Verdict:
+        """Block until the first ending."""
+        with self._changed:
+            while True:
+                if self._exited:
+                    return Verdict.STALE if self._stale else Verdict.EXITED
+                asked = self.asked_to_end()
+                if asked:
+                    return asked
+                now = time.monotonic()
+                deadline, verdict = limits.started_at + limits.timeout, Verdict.TIMEOUT
+                if limits.idle_timeout is not None:
+                    quiet = max(self._active_at, limits.started_at) + limits.idle_timeout
+                    deadline, verdict = min((deadline, Verdict.TIMEOUT), (quiet, Verdict.IDLE))
+                if now >= deadline:
+                    return verdict
+                self._changed.wait(deadline - now)
+
+    def wait_exit(self, timeout_seconds: float, *, until_forced: bool = False) -> bool:
+        """Block until the sandbox ended (true) or the time is over, or force was asked for (false)."""
+        deadline = time.monotonic() + timeout_seconds
+        with self._changed:
+            while not self._exited:
+                left = deadline - time.monotonic()
+                if left <= 0 or (until_forced and self._force):
+                    return False
+                self._changed.wait(left)
+            return True
