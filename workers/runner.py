@@ -62,7 +62,6 @@ def create_sandbox(attempt: Attempt) -> None:
     sandbox = backend.create(spec)
     attempt.undo.callback(destroy_sandbox, attempt)
     attempt.sandbox = sandbox
-    attempt.note(sandbox=sandbox, image=attempt.image.name, image_digest=attempt.image.digest)
     hold_output(attempt, Progress())
     backend.start(sandbox)
 
@@ -81,6 +80,9 @@ def verify_sandbox(attempt: Attempt) -> None:
         Event.SANDBOX_VERIFIED,
         "the sandbox is verified; the command waits at its gate",
         applied=applied_limits(attempt),
+        sandbox=attempt.sandbox,
+        image=attempt.image.name if attempt.image else None,
+        image_digest=attempt.image.digest if attempt.image else None,
     )
 
 

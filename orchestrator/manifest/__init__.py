@@ -70,6 +70,11 @@ class Manifest:
         return chosen
 
     @property
+    def agent(self) -> str:
+        """Which of the two kinds of task it is: `claude` or `run`."""
+        return "claude" if "claude" in self.definition else "run"
+
+    @property
     def name(self) -> str:
         name: str = self.definition["metadata"]["name"]
         return name

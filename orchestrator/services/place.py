@@ -12,7 +12,7 @@ from prometheus_client import Histogram
 from orchestrator import placement
 from orchestrator.broker.messages import Broker, BrokerUnavailable
 from orchestrator.manifest import Manifest
-from orchestrator.models import Resources, Task
+from orchestrator.models import Resources
 from orchestrator.placement import Wanted
 from orchestrator.store import tasks, workers
 
@@ -38,13 +38,17 @@ def place(tx: sa.Connection, at: datetime) -> list[Message]:
     """Run one round of placement inside a write transaction; return the messages to send after its commit."""
     if tx.dialect.name == "postgresql":  # on SQLite the write transaction itself is the lock
         tx.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK_KEY})
-    waiting = tasks.candidates(tx, at, ROUND)
+    waiting = {one.wanted.task_id: one for one in tasks.candidates(tx, at, ROUND)}
     if not waiting:
         return []
-    result = placement.place([wanted_of(task) for task in waiting], workers.hosts(tx))
-    attempts = {task.id: task.attempt + 1 for task in waiting}
-    tasks.set_waiting(tx, result.waiting.items())
-    return [(one.worker, one.task_id, attempts[one.task_id]) for one in result.assignments if tasks.assign(tx, one, at)]
+    result = placement.place([one.wanted for one in waiting.values()], workers.hosts(tx))
+    news = [(task_id, why) for task_id, why in result.waiting.items() if waiting[task_id].reason != why]
+    tasks.set_waiting(tx, news)
+    return [
+        (one.worker, one.task_id, waiting[one.task_id].attempt + 1)
+        for one in result.assignments
+        if tasks.assign(tx, one, at)
+    ]
 
 
 def deliver(broker: Broker, messages: Iterable[Message]) -> None:
@@ -57,10 +61,6 @@ def deliver(broker: Broker, messages: Iterable[Message]) -> None:
             return
 
 
-def wanted_of(task: Task) -> Wanted:
-    return wanted(Manifest.from_definition(task.definition), task.id, task.created_at)
-
-
 def wanted(manifest: Manifest, task_id: str, at: datetime) -> Wanted:
     return Wanted(
         task_id=task_id,
@@ -69,5 +69,5 @@ def wanted(manifest: Manifest, task_id: str, at: datetime) -> Wanted:
         requested=Resources(manifest.vm.cpus, manifest.vm.memory_bytes, manifest.vm.disk_bytes),
         profile=manifest.vm.profile,
         network_mode=manifest.vm.network_mode,
-        agent="claude" if manifest.claude else "run",
+        agent=manifest.agent,
     )

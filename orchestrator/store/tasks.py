@@ -15,7 +15,7 @@ from orchestrator.journal import StaleClaim
 from orchestrator.manifest import Manifest
 from orchestrator.models import Attempt, Cancellation, Claim, Kind, NewRecord, Resources, Task
 from orchestrator.outcomes import Outcome
-from orchestrator.placement import Assignment
+from orchestrator.placement import Assignment, Wanted
 from orchestrator.states import ACTIVE, State
 from orchestrator.store import rows
 from orchestrator.store.tables import attempts, labels, tasks
@@ -63,6 +63,9 @@ def insert(
         "cpus": manifest.vm.cpus,
         "memory_bytes": manifest.vm.memory_bytes,
         "disk_bytes": manifest.vm.disk_bytes,
+        "profile": manifest.vm.profile,
+        "network_mode": manifest.vm.network_mode,
+        "agent": manifest.agent,
         "counted_attempts": 0,
         "uncounted_losses": 0,
         "created_at": at,
@@ -114,10 +117,20 @@ def children_of(tx: sa.Connection, parent_id: str) -> list[str]:
     return list(tx.scalars(sa.select(tasks.c.id).where(tasks.c.parent_id == parent_id)))
 
 
-def candidates(tx: sa.Connection, at: datetime, limit: int) -> list[Task]:
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A pending task without a worker, as placement sees it. `reason` is why it waited so far."""
+
+    wanted: Wanted
+    attempt: int
+    reason: str | None
+
+
+def candidates(tx: sa.Connection, at: datetime, limit: int) -> list[Candidate]:
     """Pending tasks that have no worker yet and whose backoff is over, most urgent first."""
+    names = ("id", "priority", "created_at", "cpus", "memory_bytes", "disk_bytes", "profile", "network_mode", "agent")
     query = (
-        sa.select(tasks)
+        sa.select(*(tasks.c[name] for name in names), tasks.c.attempt, tasks.c.state_message)
         .where(
             tasks.c.state == State.PENDING.value,
             tasks.c.worker.is_(None),
@@ -126,7 +139,12 @@ def candidates(tx: sa.Connection, at: datetime, limit: int) -> list[Task]:
         .order_by(tasks.c.priority.desc(), tasks.c.created_at, tasks.c.id)
         .limit(limit)
     )
-    return [rows.task(row) for row in tx.execute(query).mappings()]
+    return [
+        Candidate(
+            Wanted(row[0], row[1], row[2], Resources(row[3], row[4], row[5]), row[6], row[7], row[8]), row[9], row[10]
+        )
+        for row in tx.execute(query)
+    ]
 
 
 def held_by_worker(tx: sa.Connection) -> dict[str, tuple[int, Resources]]:

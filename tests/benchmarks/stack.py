@@ -8,9 +8,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -132,74 +130,31 @@ def running_stack(image: str) -> Iterator[Stack]:
 
 
 class StateWatch:
-    """Follows the event stream of all tasks from before they are submitted, and notes when each state came.
-
-    One stream for everything: the figure is then the product's delay, not that of polling.
-    """
+    """Follows a task's events and tells when a state was received: the product's delay, not that of polling."""
 
     def __init__(self, stack: Stack) -> None:
         self._stack = stack
-        self._changed = threading.Condition()
-        self._seen: dict[str, dict[str, float]] = defaultdict(dict)
-        self._connected = threading.Event()
-        self._failure = ""
-        self._client = httpx.Client(base_url=stack.url, timeout=httpx.Timeout(60, read=None))
-        self._thread = threading.Thread(target=self._follow, daemon=True)
+        self._client = httpx.Client(base_url=stack.url, timeout=httpx.Timeout(60, read=300))
 
     def __enter__(self) -> Self:
-        self._thread.start()
-        if not self._connected.wait(timeout=30):
-            raise BenchmarkFailed("GET /tasks/stream did not answer within 30 s")
         return self
 
     def __exit__(self, *_exception: object) -> None:
         self._client.close()
 
-    def wait(self, task_id: str, *states: str, seconds: float = 300) -> float:
+    def wait(self, task_id: str, *states: str) -> float:
         """The `time.perf_counter()` of the moment at which the first of `states` was received."""
-        wanted = set(states)
-
-        def reached() -> set[str]:
-            return wanted & self._seen[task_id].keys()
-
-        with self._changed:
-            self._changed.wait_for(lambda: reached() or self._failure or self._ended_otherwise(task_id), seconds)
-            if not reached():
-                seen = list(self._seen[task_id])
-                raise BenchmarkFailed(
-                    f"task {task_id} did not become {' or '.join(states)} within {seconds} s; seen: {seen}; "
-                    f"stream: {self._failure or 'open'}; outcome: {self._stack.task(task_id).get('outcome')}"
-                )
-            return min(self._seen[task_id][state] for state in reached())
-
-    def _ended_otherwise(self, task_id: str) -> bool:
-        return bool(TERMINAL & self._seen[task_id].keys())
-
-    def _follow(self) -> None:
-        parameters = {
-            "filter": "state_change",
-            "exclude_preexisting": "true",
-            "heartbeat_interval_ms": "1000",
-        }
-        headers = {"Accept": "text/event-stream"}
-        try:
-            with connect_sse(self._client, "GET", "/tasks/stream", params=parameters, headers=headers) as source:
-                source.response.raise_for_status()
-                self._connected.set()
-                for event in source.iter_sse():
-                    self._note(json.loads(event.data) if event.data else {})
-            failure = "closed by the server"
-        except Exception as error:  # noqa: BLE001 (whatever ends the stream is what `wait` has to report)
-            failure = repr(error)
-        with self._changed:
-            self._failure = failure
-            self._changed.notify_all()
-
-    def _note(self, frame: dict[str, Any]) -> None:
-        if frame.get("type") == "state_change":
-            with self._changed:
-                self._seen[frame["task_id"]].setdefault(frame["new_state"], time.perf_counter())
-                self._changed.notify_all()
+        seen = []
+        parameters = {"follow": "true", "stream": "events", "format": "sse"}
+        with connect_sse(self._client, "GET", f"/tasks/{task_id}/logs", params=parameters) as source:
+            source.response.raise_for_status()
+            for event in source.iter_sse():
+                state = json.loads(event.data).get("new_state") if event.event == "event" else None
+                if state in states:
+                    return time.perf_counter()
+                seen.append(state)
+        outcome = self._stack.task(task_id).get("outcome")
+        raise BenchmarkFailed(f"task {task_id} did not become {' or '.join(states)}; seen: {seen}; outcome: {outcome}")
 
 
 def _sandbox_command() -> str:

@@ -11,4 +11,4 @@ AGENTS: dict[str, Agent] = {agent.name: agent for agent in (RunAgent(),)}
 
 def agent_of(manifest: Manifest) -> Agent:
     """The agent a manifest asks for; placement never sends one that is not here (`KeyError`)."""
-    return AGENTS["claude" if manifest.claude else "run"]
+    return AGENTS[manifest.agent]

@@ -35,6 +35,9 @@ def upgrade() -> None:
         sa.Column("cpus", sa.Float(), nullable=False),
         sa.Column("memory_bytes", sa.BigInteger(), nullable=False),
         sa.Column("disk_bytes", sa.BigInteger(), nullable=False),
+        sa.Column("profile", sa.String(), nullable=False),
+        sa.Column("network_mode", sa.String(), nullable=False),
+        sa.Column("agent", sa.String(), nullable=False),
         sa.Column("held_cpus", sa.Float(), nullable=True),
         sa.Column("held_memory_bytes", sa.BigInteger(), nullable=True),
         sa.Column("held_disk_bytes", sa.BigInteger(), nullable=True),
@@ -136,12 +139,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "records",
-        sa.Column(
-            "position",
-            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
-            autoincrement=True,
-            nullable=False,
-        ),
+        sa.Column("position", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
         sa.Column("task_id", sa.String(), nullable=False),
         sa.Column("attempt", sa.Integer(), nullable=False),
         sa.Column("first_seq", sa.BigInteger(), nullable=False),
