@@ -35,7 +35,7 @@ class Part:
         self.started_at = time.monotonic()
 
     def _start(self) -> subprocess.Popen[bytes]:
-        argv = [sys.executable, "-m", "orchestrator.cli", self.name]
+        argv = [sys.executable, "-P", "-m", "orchestrator.cli", self.name]
         return subprocess.Popen(argv, env=self._environment, stdin=subprocess.DEVNULL, start_new_session=True)
 
     def restart_if_dead(self) -> None:

@@ -71,8 +71,13 @@ def describe(record: LogRecord) -> str:
     """Say in one line what a record that is no output tells."""
     body = record.body
     if body.get("type") == "state_change":
-        change = f"{plain(body.get('previous_state'))} -> {plain(body.get('new_state'))}"
+        change = plain(body.get("new_state"))
+        if body.get("previous_state"):
+            change = f"{plain(body['previous_state'])} -> {change}"
         return change + (f": {plain(body['state_message'])}" if body.get("state_message") else "")
+    artifact = body.get("artifact")
+    if isinstance(artifact, dict):
+        return plain(f"artifact {artifact.get('path')} ({artifact.get('size_bytes')} bytes)")
     said = body.get("message") or body.get("data")
     rest = {key: value for key, value in body.items() if key not in _STRUCTURE}
     words = [str(body["type"])] if body.get("type") else [record.kind] if record.kind == "gap" else []

@@ -51,7 +51,7 @@ def submit(
             return earlier
         _check_parent(tx, manifest)
         _check_capacity(tx, manifest, task_id)
-        message = "waits: not placed yet; tasks of higher priority or age go first"
+        message = "accepted; waits for a worker"
         task = tasks.insert(tx, task_id, manifest, at=at, message=message, rerun_of=rerun_of)
         if idempotency_key:
             idempotency.remember(tx, idempotency_key, fingerprint, task_id, at)

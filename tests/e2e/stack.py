@@ -41,6 +41,7 @@ class Product:
     directory: Path
     environment: dict[str, str] = field(default_factory=dict)
     options: tuple[str, ...] = ()
+    working_directory: Path | None = None
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
 
@@ -58,7 +59,13 @@ class Product:
         environment = {**os.environ, **self.environment}
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
-                argv, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
+                argv,
+                env=environment,
+                cwd=self.working_directory,
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
             )
         eventually("the product is ready", self.is_ready)
 

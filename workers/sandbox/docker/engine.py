@@ -143,7 +143,7 @@ class DockerBackend:
                 yield str(event["Actor"]["ID"])
 
     def stop_argv(self, sandbox: str) -> list[str]:
-        return [sys.executable, "-m", "workers.sandbox.docker.stop", sandbox]
+        return [sys.executable, "-P", "-m", "workers.sandbox.docker.stop", sandbox]
 
 
 def connect() -> docker.APIClient:
