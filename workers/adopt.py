@@ -14,14 +14,11 @@ from orchestrator.services.conclude import give_back
 from orchestrator.states import State
 from orchestrator.store import tasks
 from workers.attempt import Attempt
+from workers.custody import destroy_sandbox, start_pump
 from workers.equipment import Equipment
-from workers.keeper_client import KeeperRefused
 from workers.output import Progress
-from workers.records import gap
-from workers.runner import destroy_sandbox, hold_output, start_pump
 from workers.sandbox.labels import claim_of
-from workers.sandbox.port import Image, SandboxError, SandboxGone
-from workers.spool import END_MARKER
+from workers.sandbox.port import Image
 from workers.supervisor import Verdict
 from workers.workspace import AttemptDirectory
 
@@ -72,23 +69,8 @@ def restored(equipment: Equipment, task: Task, row: AttemptRow) -> Attempt:
         ran = max(0.0, (clock.now() - row.running_at).total_seconds())
         attempt.running_since = time.monotonic() - ran
     progress = Progress.load(row.spool_offset, row.output_bytes, row.dropped_bytes)
-    _resume_output(attempt, progress)
+    start_pump(attempt, progress)
     return attempt
-
-
-def _resume_output(attempt: Attempt, progress: Progress) -> None:
-    """Go on where the journal ends. If the keeper died too, say that something may be missing."""
-    equipment, sandbox = attempt.equipment, attempt.sandbox or ""
-    if sandbox in equipment.keeper.held() or (attempt.directory.spool / END_MARKER).exists():
-        start_pump(attempt, progress)
-        return
-    message = "output may be missing here: the keeper of this worker died while the task ran"
-    equipment.writer.write(attempt.claim, [gap(message)])
-    try:
-        if equipment.backend.inspect(sandbox).running:
-            hold_output(attempt, progress)
-    except (SandboxGone, SandboxError, KeeperRefused) as error:
-        log.warning("output cannot be resumed", extra={"task": attempt.claim.task_id, "error": str(error)})
 
 
 def _stored_verdict(row: AttemptRow) -> Verdict | None:

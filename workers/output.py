@@ -8,6 +8,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,6 +26,7 @@ log = logging.getLogger(__name__)
 
 READ_BYTES = 1 << 20
 BATCH_SECONDS = 0.05
+IDLE_SECONDS = 5.0
 HOLD_SECONDS = 0.25
 """How long an unfinished line waits for its end before it is delivered as it is."""
 STREAMS = ("stdout", "stderr")
@@ -60,13 +62,17 @@ class Progress:
 
 
 class OutputPump:
-    """Reads the spool whenever the keeper rings, and writes lines to the journal until the end of the stream."""
+    """Reads the spool whenever the keeper rings, and writes lines to the journal until the end of the stream.
+
+    `open_doorbell` is called at the start, and again when the keeper died; it returns None when nothing will be
+    added to the spool any more.
+    """
 
     def __init__(
         self,
         claim: Claim,
         spool_dir: Path,
-        open_doorbell: Callable[[], Doorbell],
+        open_doorbell: Callable[[], Doorbell | None],
         writer: JournalWriter,
         *,
         progress: Progress,
@@ -95,34 +101,40 @@ class OutputPump:
 
     def _run(self) -> None:
         try:
-            with self._open_doorbell() as doorbell:
-                self._pump(doorbell)
+            self._pump()
             self._finish()
         except StaleClaim:
             log.info("claim lost, output is dropped", extra={"task": self._claim.task_id})
-        except Exception:  # the attempt must end even when its log cannot be read
+        except Exception as error:  # the attempt must end even when its log cannot be read
             log.exception("output pump failed", extra={"task": self._claim.task_id})
+            with suppress(StaleClaim):
+                self._writer.write(self._claim, [gap(f"the rest of the log could not be read: {error}")])
         finally:
+            self._reader.close()
             self._ended.set()
 
-    def _pump(self, doorbell: Doorbell) -> None:
+    def _pump(self) -> None:
         flushed_at = 0.0
-        while True:
-            # A lone line goes out at once, a burst becomes few rows; nobody waits once the command has ended.
-            self._hurry.wait(max(0.0, flushed_at + BATCH_SECONDS - time.monotonic()))
-            chunks = self._reader.read(READ_BYTES)
-            if chunks:
-                self._on_activity()
-                self._store(chunks)
-                flushed_at = time.monotonic() if _small(chunks) else 0.0
-                continue
-            if self._reader.at_end():
-                return None
-            self._flush_held(older_than=HOLD_SECONDS)
-            if doorbell.wait(HOLD_SECONDS if self._held_since else 5.0) == "lost":
-                time.sleep(HOLD_SECONDS)  # the keeper died; whoever replaces it writes on in the same spool
+        doorbell = self._open_doorbell()
+        try:
+            while True:
+                # A lone line goes out at once, a burst becomes few rows; nobody waits once the command has ended.
+                self._hurry.wait(max(0.0, flushed_at + BATCH_SECONDS - time.monotonic()))
+                chunks = self._reader.read(READ_BYTES)
+                if chunks:
+                    self._on_activity()
+                    self._store(chunks)
+                    flushed_at = time.monotonic() if _small(chunks) else 0.0
+                    continue
+                if doorbell is None or self._reader.at_end():
+                    return
+                self._flush_held(older_than=HOLD_SECONDS)
+                if doorbell.wait(HOLD_SECONDS if self._held_since else IDLE_SECONDS) == "lost":
+                    doorbell.close()
+                    doorbell = self._open_doorbell()
+        finally:
+            if doorbell is not None:
                 doorbell.close()
-                return self._pump(self._open_doorbell())
 
     def _store(self, chunks: list[Chunk]) -> None:
         records: list[NewRecord] = []

@@ -7,7 +7,6 @@ not be done), `Stopped` (somebody asked the attempt to end) or `StaleClaim` (the
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Callable
 
@@ -16,12 +15,13 @@ from orchestrator.outcomes import Fault, Outcome, Reason, failure
 from orchestrator.states import Event, State
 from workers.applied import applied_limits
 from workers.attempt import Attempt, StepFailed, Stopped
+from workers.custody import destroy_sandbox, hold_output, sandbox_of, start_pump
 from workers.egress import EgressUnavailable
 from workers.ending import finish, give_up
 from workers.git import CloneFailed, clone
 from workers.helper import HelperStopped
 from workers.keeper_client import KeeperRefused, KeeperUnavailable
-from workers.output import OutputPump, Progress
+from workers.output import Progress
 from workers.sandbox.launcher import gate_script
 from workers.sandbox.port import EngineUnavailable, ImageUnavailable, SandboxError
 from workers.supervisor import Limits, Verdict
@@ -29,14 +29,16 @@ from workers.workspace import WORKSPACE_TARGET
 
 log = logging.getLogger(__name__)
 
-DESTROY_RETRY_SECONDS = 1.0
-
 Step = Callable[[Attempt], None]
 
 
 def make_workspace(attempt: Attempt) -> None:
     """Directories, clone, script."""
     attempt.within(attempt.manifest.lifecycle.stage_timeout_seconds)
+    if attempt.manifest.secrets:
+        names = ", ".join(secret.name for secret in attempt.manifest.secrets)
+        message = f"secrets cannot be handed in by this version: {names}"
+        raise StepFailed(failure(Reason.SECRET_UNAVAILABLE, message, hint="take them out of the manifest"))
     attempt.undo.callback(attempt.directory.destroy)
     attempt.directory.create()
     repository = attempt.manifest.repository
@@ -62,14 +64,15 @@ def create_sandbox(attempt: Attempt) -> None:
     sandbox = backend.create(spec)
     attempt.undo.callback(destroy_sandbox, attempt)
     attempt.sandbox = sandbox
-    hold_output(attempt, Progress())
+    hold_output(attempt)
+    start_pump(attempt, Progress())
     backend.start(sandbox)
 
 
 def verify_sandbox(attempt: Attempt) -> None:
     """Compare what the engine applied with what was asked for, before any of the task's code runs."""
     backend, spec = attempt.equipment.backend, attempt.spec()
-    found = backend.inspect(_sandbox_of(attempt), spec)
+    found = backend.inspect(sandbox_of(attempt), spec)
     if found.mismatches:
         raise StepFailed(failure(Reason.SANDBOX_ERROR, f"the engine did not apply: {'; '.join(found.mismatches)}"))
     if not found.running:
@@ -96,7 +99,7 @@ def open_gate(attempt: Attempt) -> None:
     attempt.running_since = time.monotonic()
     attempt.check()
     attempt.equipment.keeper.write(
-        _sandbox_of(attempt), gate_script(launch.command, launch.environment, cwd), half_close=True
+        sandbox_of(attempt), gate_script(launch.command, launch.environment, cwd), half_close=True
     )
 
 
@@ -156,31 +159,25 @@ def _leave(verdict: Verdict) -> None:
 
 def _work(attempt: Attempt, steps: tuple[Step, ...]) -> tuple[Verdict, Outcome | None]:
     """Run the steps; return why they ended, and the outcome when a step failed."""
+    outcome = None
     try:
         for step in steps:
             step(attempt)
     except Stopped as stopped:
         return stopped.verdict, None
-    except StepFailed as error:
-        return Verdict.EXITED, error.outcome
-    except CloneFailed as error:
-        return Verdict.EXITED, error.outcome
     except HelperStopped:
-        return _out_of_time(attempt)
+        return _left_waiting(attempt, None)
     except ImageUnavailable as error:
-        return _out_of_time(attempt, failure(Reason.IMAGE_UNAVAILABLE, str(error)))
+        return _left_waiting(attempt, failure(Reason.IMAGE_UNAVAILABLE, str(error)))
+    except (StepFailed, CloneFailed) as error:
+        outcome = error.outcome
     except (SandboxError, KeeperUnavailable, KeeperRefused, EgressUnavailable) as error:
-        return Verdict.EXITED, failure(Reason.SANDBOX_ERROR, str(error), hint="see `sandbox doctor`")
-    except (StaleClaim, EngineUnavailable):
-        raise
-    except Exception as error:
-        log.exception("step failed", extra={"task": attempt.claim.task_id})
-        return Verdict.EXITED, failure(Reason.INTERNAL_ERROR, f"the worker failed: {type(error).__name__}: {error}")
-    return Verdict.EXITED, None
+        outcome = failure(Reason.SANDBOX_ERROR, str(error), hint="see `sandbox doctor`")
+    return Verdict.EXITED, outcome
 
 
-def _out_of_time(attempt: Attempt, otherwise: Outcome | None = None) -> tuple[Verdict, Outcome | None]:
-    """A wait was left: because somebody asked, or because the phase took too long."""
+def _left_waiting(attempt: Attempt, otherwise: Outcome | None) -> tuple[Verdict, Outcome | None]:
+    """A wait was left: because somebody asked, because the phase took too long, or for its own reason."""
     asked = attempt.signals.asked_to_end()
     if asked:
         return asked, None
@@ -189,49 +186,3 @@ def _out_of_time(attempt: Attempt, otherwise: Outcome | None = None) -> tuple[Ve
     name = "stage_timeout" if attempt.state is State.STAGING else "provision_timeout"
     message = f"{attempt.state} took longer than lifecycle.{name}"
     return Verdict.TIMEOUT, failure(Reason.TIMEOUT, message, hint=f"raise lifecycle.{name}", fault=Fault.PLATFORM)
-
-
-def hold_output(attempt: Attempt, progress: Progress) -> None:
-    """Give the sandbox's streams to the keeper and start to read its spool."""
-    equipment, sandbox = attempt.equipment, _sandbox_of(attempt)
-    stream = equipment.backend.attach(sandbox)
-    try:
-        stop = equipment.backend.stop_argv(sandbox)
-        equipment.keeper.hold(sandbox, stream, attempt.directory.spool, stop)
-    finally:
-        os.close(stream)
-    start_pump(attempt, progress)
-
-
-def start_pump(attempt: Attempt, progress: Progress) -> None:
-    equipment, sandbox = attempt.equipment, _sandbox_of(attempt)
-    attempt.pump = OutputPump(
-        attempt.claim,
-        attempt.directory.spool,
-        lambda: equipment.keeper.watch(sandbox),
-        equipment.writer,
-        progress=progress,
-        limit_bytes=equipment.product.settings.log_max_bytes,
-        on_activity=attempt.signals.active,
-    )
-    attempt.pump.start()
-
-
-def destroy_sandbox(attempt: Attempt) -> None:
-    """Undo of the sandbox: the stream is shut before the kill, else the engine may hang on it (finding 4)."""
-    if attempt.sandbox is None:
-        return
-    while True:
-        try:
-            attempt.equipment.keeper.release(attempt.sandbox)
-            attempt.equipment.backend.destroy(attempt.sandbox)
-            return
-        except (EngineUnavailable, KeeperUnavailable) as error:
-            log.warning("sandbox not destroyed yet", extra={"task": attempt.claim.task_id, "error": str(error)})
-            time.sleep(DESTROY_RETRY_SECONDS)
-
-
-def _sandbox_of(attempt: Attempt) -> str:
-    if attempt.sandbox is None:
-        raise ValueError(f"task {attempt.claim.task_id} has no sandbox yet")
-    return attempt.sandbox

@@ -140,9 +140,9 @@ def assert_clean(product: Product) -> None:
     eventually("the keeper has ended", lambda: not processes_with(str(product.directory)), 30)
 
 
-def processes_with(text: str) -> list[str]:
-    """Command lines of live processes that hold `text`."""
-    found = []
+def processes_with(text: str) -> dict[int, str]:
+    """Live processes whose command line holds `text`: process id → command line."""
+    found = {}
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
             continue
@@ -151,5 +151,5 @@ def processes_with(text: str) -> list[str]:
         except OSError:
             continue
         if text in line:
-            found.append(line)
+            found[int(entry.name)] = line
     return found

@@ -9,7 +9,7 @@ import subprocess
 import httpx
 import pytest
 
-from tests.e2e.stack import Product, eventually
+from tests.e2e.stack import Product, eventually, processes_with
 from tests.e2e.submitting import ended, raw_output, run_manifest, submit
 
 pytestmark = pytest.mark.docker
@@ -126,3 +126,17 @@ def test_a_killed_api_costs_a_reader_nothing(product: Product, api: httpx.Client
                         subprocess.run(["kill", "-9", str(product.child("api"))], check=True)
         except httpx.HTTPError:
             eventually("the API is back", product.is_ready)
+
+
+def test_a_killed_keeper_is_replaced_and_what_may_be_missing_is_marked(product: Product, api: httpx.Client) -> None:
+    task = submit(api, run_manifest(script='for i in $(seq 1 200); do echo "tick $i"; sleep 0.03; done'))
+    eventually("it prints", lambda: b"tick 10\n" in raw_output(api, task))
+    keeper = processes_with(f"{product.directory}/run/keeper")
+
+    assert len(keeper) == 1
+    subprocess.run(["kill", "-9", str(next(iter(keeper)))], check=True)
+    found = ended(api, task)
+
+    assert found["state"] == "completed", found
+    assert raw_output(api, task).endswith(b"tick 200\n")
+    assert "gap: output may be missing here" in api.get(f"/tasks/{task}/logs").text

@@ -1,0 +1,144 @@
+"""From spool to journal: bytes kept, lines whole, limits marked, resumable after any commit."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from orchestrator.journal import PIECE_BYTES, pieces
+from orchestrator.models import Claim, Kind, NewRecord
+from workers.output import OutputPump, Progress, whole_characters
+from workers.spool import HEADER
+
+CLAIM = Claim("task", 1, 1)
+NUMBER = {"stdout": 1, "stderr": 2}
+
+
+class Killed(Exception):
+    """The worker dies here."""
+
+
+class MemoryJournal:
+    """Keeps what is committed; can die just after a commit."""
+
+    def __init__(self, commits_until_death: int | None = None) -> None:
+        self.records: list[NewRecord] = []
+        self.progress: dict[str, Any] = {}
+        self._left = commits_until_death
+
+    def write(self, claim: Claim, records: Sequence[NewRecord], **progress: Any) -> None:
+        assert claim == CLAIM
+        if self._left == 0:
+            raise Killed
+        self.records += records
+        self.progress.update(progress)
+        if self._left is not None:
+            self._left -= 1
+
+    def said(self, stream: str) -> bytes:
+        return b"".join(one.data or b"" for one in self.records if one.stream == stream)
+
+
+def spool(directory: Path, chunks: Sequence[bytes]) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / "00000000.seg").open("wb") as segment:
+        for chunk in chunks:
+            segment.write(HEADER.pack(1_700_000_000.0, len(chunk)) + chunk)
+    (directory / "eof").write_text("ended")
+
+
+def frame(stream: str, data: bytes) -> bytes:
+    return struct.pack(">B3xI", NUMBER[stream], len(data)) + data
+
+
+def pump(directory: Path, journal: MemoryJournal, limit_bytes: int = 1 << 30) -> None:
+    stored = journal.progress
+    progress = Progress.load(stored.get("spool_offset"), stored.get("output_bytes", 0), stored.get("dropped_bytes", 0))
+    one = OutputPump(
+        CLAIM,
+        directory,
+        lambda: None,
+        journal,  # type: ignore[arg-type]
+        progress=progress,
+        limit_bytes=limit_bytes,
+        on_activity=lambda: None,
+    )
+    one.start()
+    assert one.wait_end(30)
+
+
+def test_both_streams_are_kept_apart_and_whole(tmp_path: Path) -> None:
+    journal = MemoryJournal()
+    spool(tmp_path, [frame("stdout", b"one\ntw") + frame("stderr", b"bad\n"), frame("stdout", b"o\nend")])
+    pump(tmp_path, journal)
+    assert journal.said("stdout") == b"one\ntwo\nend"
+    assert journal.said("stderr") == b"bad\n"
+
+
+def test_every_record_takes_as_many_numbers_as_it_has_pieces(tmp_path: Path) -> None:
+    journal = MemoryJournal()
+    data = b"x" * 200_000 + b"\n" + b"short\n" * 50_000 + "é".encode() * 100_000
+    spool(tmp_path, [frame("stdout", data[at : at + 30_001]) for at in range(0, len(data), 30_001)])
+    pump(tmp_path, journal)
+    assert journal.said("stdout") == data
+    for one in journal.records:
+        assert one.size == len(pieces(one.data or b""))
+        assert all(len(piece) <= PIECE_BYTES for piece in pieces(one.data or b""))
+
+
+def test_no_piece_cuts_a_character_in_two(tmp_path: Path) -> None:
+    journal = MemoryJournal()
+    data = "a€".encode() * 100_000
+    whole = frame("stdout", data)
+    spool(tmp_path, [whole[at : at + 200_000] for at in range(0, len(whole), 200_000)])
+    pump(tmp_path, journal)
+    assert "".join((one.data or b"").decode() for one in journal.records) == data.decode()
+
+
+def test_what_the_limit_drops_is_marked_with_the_exact_number_of_bytes(tmp_path: Path) -> None:
+    journal = MemoryJournal()
+    spool(tmp_path, [frame("stdout", b"0123456789\n" * 100)])
+    pump(tmp_path, journal, limit_bytes=500)
+    assert journal.said("stdout") == (b"0123456789\n" * 100)[:500]
+    gaps = [one for one in journal.records if one.kind is Kind.GAP]
+    assert [one.body["dropped_bytes"] for one in gaps] == [600]
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    said=st.lists(
+        st.tuples(st.sampled_from(["stdout", "stderr"]), st.binary(min_size=1, max_size=300)), min_size=1, max_size=12
+    ),
+    cut=st.integers(1, 200),
+    deaths=st.lists(st.integers(1, 4), max_size=6),
+)
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_worker_killed_after_any_commit_goes_on_without_a_gap_or_a_repeat(
+    tmp_path_factory: pytest.TempPathFactory, said: list[tuple[str, bytes]], cut: int, deaths: list[int]
+) -> None:
+    directory = tmp_path_factory.mktemp("spool")
+    stream = b"".join(frame(name, data) for name, data in said)
+    spool(directory, [stream[at : at + cut] for at in range(0, len(stream), cut)])
+    journal = MemoryJournal()
+    for commits in [*deaths, None]:
+        life = MemoryJournal(commits)
+        life.progress = journal.progress
+        pump(directory, life)
+        journal.records += life.records
+        journal.progress = life.progress
+    for name in NUMBER:
+        assert journal.said(name) == b"".join(data for stream_name, data in said if stream_name == name)
+
+
+@pytest.mark.parametrize(
+    ("data", "end", "expected"),
+    [(b"abc", 3, 3), ("é".encode(), 1, 0), ("é".encode(), 2, 2), (b"a" + "€".encode(), 3, 1), (b"\x80" * 6, 5, 5)],
+)
+def test_a_cut_moves_back_to_a_whole_character(data: bytes, end: int, expected: int) -> None:
+    assert whole_characters(data, end) == expected
