@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -19,10 +20,14 @@ import click
 
 from orchestrator import settings
 from orchestrator.cli import CommandFailed
+from orchestrator.supervised import END_SANDBOXES, PARENT
 
-END_ALL_SIGNAL = signal.SIGRTMIN
 STOP_SECONDS = 90.0
-RESTART_SECONDS = 1.0
+RESTART_SECONDS = 0.5
+EARLY_SECONDS = 10.0
+MAX_EARLY_DEATHS = 3
+POLL_SECONDS = 0.5
+PREDECESSOR_SECONDS = 5.0
 
 
 class Part:
@@ -31,19 +36,30 @@ class Part:
     def __init__(self, name: str, environment: dict[str, str]) -> None:
         self.name = name
         self._environment = environment
-        self.process = self._start()
-        self.started_at = time.monotonic()
+        self._early_deaths = 0
+        self.process, self.started_at = self._start()
 
-    def _start(self) -> subprocess.Popen[bytes]:
+    def _start(self) -> tuple[subprocess.Popen[bytes], float]:
+        # -P: nothing in the present directory can stand in for a module of ours.
         argv = [sys.executable, "-P", "-m", "orchestrator.cli", self.name]
-        return subprocess.Popen(argv, env=self._environment, stdin=subprocess.DEVNULL, start_new_session=True)
+        process = subprocess.Popen(argv, env=self._environment, stdin=subprocess.DEVNULL, start_new_session=True)
+        return process, time.monotonic()
 
     def restart_if_dead(self) -> None:
+        """Start it again when it died; raise `CommandFailed` when it does not get up."""
         code = self.process.poll()
-        if code is None or time.monotonic() - self.started_at < RESTART_SECONDS:
+        if code is None:
             return
+        lived = time.monotonic() - self.started_at
+        self._early_deaths = self._early_deaths + 1 if lived < EARLY_SECONDS else 0
+        if code > 0 and self._early_deaths >= MAX_EARLY_DEATHS:
+            raise CommandFailed(
+                f"the {self.name} ended {self._early_deaths} times within {EARLY_SECONDS:g} s, with exit code {code}; "
+                "read its messages above, correct that, and start `sandbox up` again"
+            )
         click.echo(f"sandbox up: the {self.name} ended with {code}; it is started again", err=True)
-        self.process, self.started_at = self._start(), time.monotonic()
+        time.sleep(RESTART_SECONDS)
+        self.process, self.started_at = self._start()
 
     def send(self, number: signal.Signals) -> None:
         if self.process.poll() is None:
@@ -95,29 +111,76 @@ def up(
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, note)
-    environment = _environment(given, in_force)
     with _exclusive(in_force.data_dir):
+        _check_ports(in_force)
+        wish = in_force.run_dir / END_SANDBOXES
+        wish.unlink(missing_ok=True)
+        environment = _environment(given, in_force)
         parts = [Part("api", environment), Part("worker", environment)]
-        _announce(in_force)
-        while not received:
-            wake.wait(0.5)
-            for part in parts:
+        try:
+            _supervise(parts, in_force, wake, received)
+        finally:
+            end_sandboxes = bool(received) and received[0] == signal.SIGINT and not leave_running
+            _stop(parts, wish if end_sandboxes else None)
+
+
+def _supervise(parts: list[Part], in_force: settings.Settings, wake: threading.Event, received: list[int]) -> None:
+    announced = False
+    while not received:
+        wake.wait(POLL_SECONDS if announced else POLL_SECONDS / 10)
+        if not announced and _listens(in_force):
+            _announce(in_force)
+            announced = True
+        for part in parts:
+            if not received:
                 part.restart_if_dead()
-        _stop(parts, end_sandboxes=received[0] == signal.SIGINT and not leave_running)
 
 
-def _stop(parts: list[Part], *, end_sandboxes: bool) -> None:
+def _stop(parts: list[Part], wish: Path | None) -> None:
+    """End the parts; with `wish`, the sandboxes too."""
     deadline = time.monotonic() + STOP_SECONDS
     api, worker = parts
-    if end_sandboxes:
+    if wish is not None:
         click.echo("sandbox up: stopping, running tasks end too", err=True)
-        worker.send(END_ALL_SIGNAL)
+        wish.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        wish.touch(mode=0o600)
     else:
         click.echo("sandbox up: stopping, running sandboxes wait for the next start", err=True)
     worker.send(signal.SIGTERM)
     worker.stop(deadline)
     api.send(signal.SIGTERM)
     api.stop(deadline)
+
+
+def _check_ports(in_force: settings.Settings) -> None:
+    """Fail at the start when a port is taken; a predecessor may need a moment to let go of it."""
+    deadline = time.monotonic() + PREDECESSOR_SECONDS
+    for port in filter(None, (in_force.port, in_force.stream_port)):
+        while (error := _bind_error(in_force.host, port)) and time.monotonic() < deadline:
+            time.sleep(POLL_SECONDS / 2)
+        if error:
+            raise CommandFailed(
+                f"cannot listen on {in_force.host}:{port}: {error.strerror}; "
+                "is another `sandbox up` or server there? Stop it, or choose --port and --stream-port"
+            )
+
+
+def _bind_error(host: str, port: int) -> OSError | None:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            return error
+    return None
+
+
+def _listens(in_force: settings.Settings) -> bool:
+    try:
+        socket.create_connection((in_force.host, in_force.port), timeout=1).close()
+    except OSError:
+        return False
+    return True
 
 
 def _announce(in_force: settings.Settings) -> None:
@@ -132,7 +195,7 @@ def _environment(given: dict[str, Any], in_force: settings.Settings) -> dict[str
     """The options become settings: the parts read them like an operator's own."""
     chosen = {f"SANDBOX_{key.upper()}": str(value) for key, value in given.items() if value is not None}
     chosen["SANDBOX_DATA_DIR"] = str(in_force.data_dir)
-    return {**os.environ, **chosen, "SANDBOX_EMBEDDED": "1"}
+    return {**os.environ, **chosen, "SANDBOX_EMBEDDED": "1", PARENT: str(os.getpid())}
 
 
 @contextmanager

@@ -10,7 +10,8 @@ from orchestrator import clock
 from orchestrator.journal import StaleClaim
 from orchestrator.models import Attempt as AttemptRow
 from orchestrator.models import Claim, Task
-from orchestrator.services.conclude import give_back
+from orchestrator.services.cancel import conclude_cancelled
+from orchestrator.services.conclude import CancelRequested, give_back
 from orchestrator.states import State
 from orchestrator.store import tasks
 from workers.attempt import Attempt
@@ -18,7 +19,7 @@ from workers.custody import destroy_sandbox, start_pump
 from workers.equipment import Equipment
 from workers.output import Progress
 from workers.sandbox.labels import claim_of
-from workers.sandbox.port import Image
+from workers.sandbox.port import Image, SandboxError
 from workers.supervisor import Verdict
 from workers.workspace import AttemptDirectory
 
@@ -40,7 +41,7 @@ def adopt(equipment: Equipment, held: Collection[Claim], resume: Callable[[Attem
     for task, row in live:
         if row.claim in held:
             continue
-        if task.state in RAN:
+        if task.state in RAN and not _waits_at_gate(equipment, row):
             attempt = restored(equipment, task, row)
             log.info("attempt adopted", extra={"task": task.id, "attempt": row.number, "state": task.state})
             resume(attempt, _stored_verdict(row))
@@ -50,12 +51,24 @@ def adopt(equipment: Equipment, held: Collection[Claim], resume: Callable[[Attem
                 equipment.keeper.release(found.id)
                 equipment.backend.destroy(found.id)
         AttemptDirectory.of(equipment.product.settings.work_dir, row.claim).destroy()
-        try:
-            why = f"worker {name} was started again while the task was {task.state}"
-            give_back(equipment.product, row.claim, name, why)
-        except StaleClaim:
-            log.info("attempt was taken over meanwhile", extra={"task": task.id})
+        _give_back(equipment, row.claim, f"worker {name} was started again before the task ran")
     remove_orphans(equipment, held)
+
+
+def _waits_at_gate(equipment: Equipment, row: AttemptRow) -> bool:
+    """True when the state says `running`, but the worker died before the gate was open: nothing ran yet."""
+    held = equipment.keeper.held().get(row.sandbox or "")
+    return held is not None and held.eof is None and not held.stdin_closed
+
+
+def _give_back(equipment: Equipment, claim: Claim, why: str) -> None:
+    product = equipment.product
+    try:
+        give_back(product, claim, product.settings.worker_name, why)
+    except StaleClaim:
+        log.info("attempt was taken over meanwhile", extra={"task": claim.task_id})
+    except CancelRequested:
+        conclude_cancelled(product, claim)
 
 
 def restored(equipment: Equipment, task: Task, row: AttemptRow) -> Attempt:
@@ -104,9 +117,13 @@ def destroy_expired(equipment: Equipment) -> None:
     with product.database.read() as tx:
         due = tasks.preserved_due(tx, product.settings.worker_name, clock.now())
     for row in due:
-        if row.sandbox:
-            equipment.backend.destroy(row.sandbox)
-        AttemptDirectory.of(product.settings.work_dir, row.claim).destroy()
-        with product.database.write() as tx:
-            tasks.release_preserved(tx, row.task_id)
+        try:
+            if row.sandbox:
+                equipment.backend.destroy(row.sandbox)
+            AttemptDirectory.of(product.settings.work_dir, row.claim).destroy()
+            with product.database.write() as tx:
+                tasks.release_preserved(tx, row.task_id)
+        except (SandboxError, OSError) as error:  # the others must not wait for this one
+            log.warning("preserved sandbox not destroyed yet", extra={"task": row.task_id, "error": str(error)})
+            continue
         log.info("preserved sandbox destroyed", extra={"task": row.task_id})

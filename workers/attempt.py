@@ -16,7 +16,8 @@ from orchestrator.outcomes import Outcome
 from orchestrator.placement import Host
 from orchestrator.profiles import Profile
 from orchestrator.services import claim as claims
-from orchestrator.services.conclude import give_back
+from orchestrator.services.cancel import conclude_cancelled
+from orchestrator.services.conclude import CancelRequested, give_back
 from orchestrator.states import Event, State, after
 from workers.agents import agent_of
 from workers.agents.port import Agent
@@ -36,6 +37,10 @@ class Stopped(Exception):
     def __init__(self, verdict: Verdict) -> None:
         super().__init__(verdict)
         self.verdict = verdict
+
+
+class PhaseOver(Exception):
+    """The present phase took longer than the manifest allows."""
 
 
 class StepFailed(Exception):
@@ -62,6 +67,7 @@ class Attempt:
     pump: OutputPump | None = None
     running_since: float | None = None
     phase_deadline: float = float("inf")
+    spooled_bytes: int = 0
 
     @cached_property
     def manifest(self) -> Manifest:
@@ -106,16 +112,25 @@ class Attempt:
         return self.signals.asked_to_end() is not None
 
     def check(self) -> None:
-        """Leave the recipe when something asked the attempt to end. Raises `Stopped`."""
+        """Leave the recipe when something asked the attempt to end, or the phase is over.
+
+        Raises `Stopped`, `PhaseOver`.
+        """
         verdict = self.signals.asked_to_end()
         if verdict:
             raise Stopped(verdict)
+        if time.monotonic() > self.phase_deadline:
+            raise PhaseOver
 
     def give_back(self, why: str, *, trouble: str | None = None) -> None:
         """Let the task be placed again; it had not begun to run. Raises `StaleClaim`."""
         product = self.equipment.product
         name = product.settings.worker_name
-        patiently(lambda: give_back(product, self.claim, name, why, trouble=trouble))
+        try:
+            patiently(lambda: give_back(product, self.claim, name, why, trouble=trouble))
+        except CancelRequested:  # the wish came first: no container of it is left, so it is a fact
+            self.undo.close()
+            patiently(lambda: conclude_cancelled(product, self.claim))
 
     def within(self, seconds: float) -> None:
         """The present phase may last so long."""

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
+from urllib.parse import unquote
 
 import docker
-from docker.errors import DockerException, ImageNotFound
+from docker.errors import ImageNotFound
 
 from orchestrator.broker.messages import BrokerUnavailable, open_broker
 from orchestrator.settings import LOOPBACK, Settings
 from orchestrator.store.database import Database, StoreUnavailable
-from workers.sandbox.docker.engine import connect
+from workers.sandbox.docker.connection import ENGINE_ERRORS, connect
 
 GIB = 1 << 30
 LOW_DISK_BYTES = 5 * GIB
-SAFE_DNS = ((23, 0, 11), (25, 0, 4))
+CVE_2024_29018 = (((0,), (23, 0, 11)), ((24,), (25, 0, 4)))
+"""From, and up to but without: versions of the engine whose internal networks resolve names outside."""
 MAX_CLOCK_SKEW_SECONDS = 2.0
 
 
@@ -61,11 +64,14 @@ def examine(settings: Settings) -> list[Finding]:
     try:
         engine = connect()
         info = engine.info()
-    except DockerException as error:
+    except ENGINE_ERRORS as error:
         advice = "install docker.io and start dockerd, or set DOCKER_HOST; this user needs access to its socket"
         return [problem("engine", f"the Docker Engine does not answer: {error}", advice), *found]
     for engine_check in ENGINE_CHECKS:
-        found += engine_check(engine, info, settings)
+        try:
+            found += engine_check(engine, info, settings)
+        except ENGINE_ERRORS as error:
+            found.append(problem("engine", f"it failed to answer: {error}", "see the engine's log"))
     return found
 
 
@@ -95,7 +101,15 @@ def _network(_: Settings) -> Iterator[Finding]:
     yield note("network", "network_mode isolated is enforced; outbound and full are refused", advice)
 
 
+def _not_made_yet(settings: Settings, url: str) -> bool:
+    """True for what lies in the data directory before the first start: to look at it would make it."""
+    return not settings.data_dir.exists() and str(settings.data_dir) in unquote(url)
+
+
 def _store(settings: Settings) -> Iterator[Finding]:
+    if _not_made_yet(settings, settings.store_url):
+        yield ok("store", f"is made at the first start: {settings.store_url}")
+        return
     try:
         database = Database(settings.store_url)
         database.ping()
@@ -106,6 +120,9 @@ def _store(settings: Settings) -> Iterator[Finding]:
 
 
 def _broker(settings: Settings) -> Iterator[Finding]:
+    if _not_made_yet(settings, settings.broker_url):
+        yield ok("broker", f"is made at the first start: {settings.broker_url}")
+        return
     try:
         broker = open_broker(settings.broker_url)
         broker.ping()
@@ -124,34 +141,21 @@ def _listening(settings: Settings) -> Iterator[Finding]:
 
 
 def _settings(settings: Settings) -> Iterator[Finding]:
-    shown = {
-        "data_dir": settings.data_dir,
-        "worker_name": settings.worker_name,
-        "concurrency": settings.concurrency,
-        "overcommit": f"{settings.cpu_overcommit:g}/{settings.memory_overcommit:g}/{settings.disk_overcommit:g}",
-        "lease_seconds": settings.lease_seconds,
-        "file_repositories": settings.file_repositories,
-        "log_max_bytes": settings.log_max_bytes,
-        "artifact_max_bytes": settings.artifact_max_bytes,
-        "retention_days": settings.retention_days,
-        "engine_log_driver": settings.engine_log_driver,
-    }
-    yield ok("settings", ", ".join(f"{name}={value}" for name, value in shown.items()))
+    shown = {one.name: getattr(settings, one.name) for one in fields(settings)}
+    shown["profiles"] = "/".join(settings.profiles)
+    yield ok("settings", ", ".join(f"{name}={_without_password(value)}" for name, value in shown.items()))
+
+
+def _without_password(value: object) -> object:
+    return re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:…@", value) if isinstance(value, str) else value
 
 
 def _version(engine: docker.APIClient, _info: dict[str, Any], _settings: Settings) -> Iterator[Finding]:
     version = str(engine.version()["Version"])
-    numbers = tuple(
-        int(part)
-        for part in version.split("+", maxsplit=1)[0].split("-", maxsplit=1)[0].split(".")[:3]
-        if part.isdigit()
-    )
-    if numbers < SAFE_DNS[0]:
-        yield note(
-            "engine",
-            f"version {version}: CVE-2024-29018 (DNS) is open",
-            "tasks have no network: not reachable",
-        )
+    numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:3])
+    if any(first <= numbers < fixed for first, fixed in CVE_2024_29018):
+        advice = "tasks have no network, so none reaches it; renew the engine all the same"
+        yield note("engine", f"version {version}: CVE-2024-29018 (DNS) is open", advice)
     else:
         yield ok("engine", f"version {version}")
 
@@ -182,16 +186,22 @@ def _images(engine: docker.APIClient, _info: dict[str, Any], settings: Settings)
             yield problem("image", f"{profile.image} of profile {profile.name} is missing on this host", advice)
 
 
-def _clock(_engine: docker.APIClient, info: dict[str, Any], _settings: Settings) -> Iterator[Finding]:
-    stamp = str(info.get("SystemTime", ""))[:19]
+def _clock(engine: docker.APIClient, _info: dict[str, Any], _settings: Settings) -> Iterator[Finding]:
+    before = datetime.now(UTC)
+    stamp = engine.info().get("SystemTime")
     if not stamp:
         return
-    engine_seconds = time.mktime(time.strptime(stamp, "%Y-%m-%dT%H:%M:%S"))
-    skew = abs(engine_seconds - time.mktime(time.gmtime()))
+    skew = clock_skew_seconds(stamp, before, datetime.now(UTC))
     if skew > MAX_CLOCK_SKEW_SECONDS:
         yield note("clock", f"the engine's clock is {skew:.0f} s off", "synchronise the clocks (chrony)")
     else:
         yield ok("clock", "the engine's clock agrees with this one")
+
+
+def clock_skew_seconds(stamp: str, before: datetime, after: datetime) -> float:
+    """How far `stamp` (RFC 3339, in whatever zone the engine lives) is outside of when it was asked for."""
+    there = datetime.fromisoformat(stamp)
+    return max(0.0, (before - there).total_seconds(), (there - after).total_seconds())
 
 
 CHECKS: tuple[Callable[[Settings], Iterator[Finding]], ...] = (

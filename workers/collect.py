@@ -1,29 +1,27 @@
-"""Collect artifacts from a workspace that a stranger's code has written (isolation-and-faults.md §5.3).
-
-Nothing of the task runs any more. The walk never follows a link and opens each file relative to its
-directory's descriptor; what is opened is checked again by `fstat`.
-"""
+"""Collect artifacts from a workspace that a stranger's code has written (isolation-and-faults.md §5.3)."""
 
 from __future__ import annotations
 
-import errno
 import mimetypes
 import os
-import stat
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 from orchestrator import clock
 from orchestrator.artifacts import ArtifactStore, TooLarge
 from orchestrator.models import Artifact, Claim
-from workers.globs import compile_pattern, matches
+from workers.globs import compile_pattern, leads_into, matches
+from workers.tree import Refused, open_directory, open_regular, walk
 
-MAX_DEPTH = 64
+MAX_PATH_BYTES = 2048
+"""Longer ones fit neither into a request line nor into an index of the store."""
 NAMED_REFUSALS = 100
 """More refusals than this are counted, not named one by one."""
+SHOWN_CHARACTERS = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +53,10 @@ class Collection:
         return [*self.refusals, f"{unnamed} more artifacts were refused"] if unnamed else self.refusals
 
 
+class OutOfTime(Exception):
+    """The deadline has passed."""
+
+
 class Collector:
     """Stores files of one attempt. Storage keys are counters, never a name that a task chose."""
 
@@ -63,42 +65,74 @@ class Collector:
         self._claim = claim
         self._prefix = f"{prefix}/{claim.attempt}"
         self._limits = limits
+        self._ours: set[str] = set()
         self.collection = Collection()
 
     def collect(self, top: Path, patterns: Sequence[str]) -> None:
         """Store what matches. Raises `ArtifactStoreUnavailable`; what was refused is in `collection`."""
         compiled = [compile_pattern(pattern) for pattern in patterns]
-        wants_git = any(pattern[:1] == (".git",) for pattern in compiled)
-        for path, directory in walk(top, enter_git=wants_git, refuse=self.collection.refuse):
-            if not any(matches(path, pattern) for pattern in compiled):
-                continue
-            if time.monotonic() >= self._limits.deadline:
-                self.collection.refuse(path, "collect_timeout is over; raise it or collect less")
-                return
-            self._take(path, lambda path=path, directory=directory: _open(path, directory))  # type: ignore[misc]
+        at = "."
+
+        def wanted(directory: str) -> bool:
+            self._check_time()
+            # A repository's own files are kept only for who asks for them by name.
+            asked = [one for one in compiled if directory != ".git" or one[0] == ".git"]
+            return any(leads_into(directory, pattern) for pattern in asked)
+
+        try:
+            for at, directory in walk(top, wanted=wanted, refuse=self.collection.refuse):
+                self._check_time()
+                if any(matches(at, pattern) for pattern in compiled):
+                    self._visit(at, directory)
+                elif any(pattern[: at.count("/") + 1] == tuple(at.split("/")) for pattern in compiled):
+                    self.collection.refuse(at, "a pattern leads through it, but it is no directory; a link is not one")
+        except OutOfTime:
+            self.collection.refuse(at, "collect_timeout is over, nothing from here on is stored; raise it")
 
     def add_file(self, source: Path, path: str) -> None:
-        """Store a file of ours (the patch) under `path`."""
-        self._take(path, lambda: source.open("rb"))
+        """Store a file of ours (the patch) under `path`; a file of the task with that path is refused."""
+        self._ours.add(path)
+        directory = open_directory(source.parent)
+        try:
+            self._take(path, partial(open_regular, source.name, directory))
+        finally:
+            os.close(directory)
+
+    def _visit(self, path: str, directory: int) -> None:
+        if path in self._ours:
+            self.collection.refuse(path, "an artifact of the product has this path")
+        else:
+            self._take(path, partial(open_regular, path.rpartition("/")[2], directory))
+
+    def _check_time(self) -> None:
+        if time.monotonic() >= self._limits.deadline:
+            raise OutOfTime
 
     def _take(self, path: str, opened: Callable[[], BinaryIO]) -> None:
-        limits, found = self._limits, self.collection
-        if not _storable(path):
-            return found.refuse(path, "its name is not printable UTF-8")
-        if len(found.stored) >= limits.max_count:
-            return found.refuse(path, f"the limit of {limits.max_count} artifacts is reached")
+        found = self.collection
         try:
+            self._check_name(path)
             with opened() as source:
-                left = limits.max_bytes - found.total_bytes
-                size = os.fstat(source.fileno()).st_size
-                if size > left:
-                    raise TooLarge(left)
-                key = f"{self._prefix}/{len(found.stored)}"
-                stored = self._store.put(key, source, limit=left)
+                self._keep(path, source)
         except TooLarge as error:
-            return found.refuse(path, f"{error}; the limit of a task is {limits.max_bytes} bytes")
+            found.refuse(path, f"{error}; the limit of a task is {self._limits.max_bytes} bytes")
         except Refused as error:
-            return found.refuse(path, str(error))
+            found.refuse(path, str(error))
+
+    def _check_name(self, path: str) -> None:
+        fault = name_fault(path)
+        if fault:
+            raise Refused(fault)
+        if len(self.collection.stored) >= self._limits.max_count:
+            raise Refused(f"the limit of {self._limits.max_count} artifacts is reached")
+
+    def _keep(self, path: str, source: BinaryIO) -> None:
+        found = self.collection
+        left = self._limits.max_bytes - found.total_bytes
+        if os.fstat(source.fileno()).st_size > left:
+            raise TooLarge(left)
+        key = f"{self._prefix}/{len(found.stored)}"
+        stored = self._store.put(key, source, limit=left)
         found.total_bytes += stored.size_bytes
         found.stored.append(
             Artifact(
@@ -112,53 +146,23 @@ class Collector:
                 key=key,
             )
         )
-        return None
 
 
-class Refused(Exception):
-    """This entry is no file that may be stored; the message says why."""
-
-
-def walk(top: Path, *, enter_git: bool, refuse: Callable[[str, str], None]) -> Iterator[tuple[str, int]]:
-    """Yield (relative path, descriptor of its directory) of every entry that is no directory."""
-    for directory, names, files, descriptor in os.fwalk(top, follow_symlinks=False):
-        relative = os.path.relpath(directory, top)
-        depth = 0 if relative == "." else relative.count("/") + 1
-        if depth == 0 and not enter_git and ".git" in names:
-            names.remove(".git")
-        if depth >= MAX_DEPTH and names:
-            refuse(relative, f"directories below depth {MAX_DEPTH} are not collected")
-            names.clear()
-        links = [name for name in names if stat.S_ISLNK(os.lstat(name, dir_fd=descriptor).st_mode)]
-        names.sort()
-        for name in sorted([*files, *links]):
-            yield (name if relative == "." else f"{relative}/{name}"), descriptor
-
-
-def _open(path: str, directory: int) -> BinaryIO:
-    """Open a regular file by its directory; never a link, never waiting for a fifo's other end."""
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    try:
-        descriptor = os.open(path.rsplit("/", 1)[-1], flags, dir_fd=directory)
-    except OSError as error:
-        why = "a symbolic link" if error.errno == errno.ELOOP else error.strerror
-        raise Refused(f"{why}; only regular files are collected") from error
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise Refused("a device, fifo or socket; only regular files are collected")
-    return os.fdopen(descriptor, "rb")
-
-
-def _storable(path: str) -> bool:
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        return False
-    return path.isprintable() and "\\" not in path
+def name_fault(path: str) -> str | None:
+    """Why a path cannot be an artifact's, or None. Both sides of a transfer must be able to write it down."""
+    if not path.isprintable():  # what is no UTF-8 arrives as lone surrogates, which are not printable
+        return "its name is not printable UTF-8"
+    if "\\" in path:
+        return "its name holds a backslash, which some systems take for a directory"
+    if len(path.encode()) > MAX_PATH_BYTES:
+        return f"its path is longer than {MAX_PATH_BYTES} bytes"
+    return None
 
 
 def printable(path: str) -> str:
-    """The name with everything escaped that is not plain: safe in a log."""
-    return (
-        path.encode("utf-8", "surrogateescape").decode("ascii", "backslashreplace") if not path.isprintable() else path
+    """The path with every byte escaped that a reader of a log would not see as it is."""
+    shown = "".join(
+        char if char.isprintable() else "".join(f"\\x{byte:02x}" for byte in char.encode("utf-8", "surrogateescape"))
+        for char in path[:SHOWN_CHARACTERS]
     )
+    return f"{shown}…" if len(path) > SHOWN_CHARACTERS else shown

@@ -8,17 +8,22 @@ stays there; dials are made from the host's. When the worker dies, the listener 
 from __future__ import annotations
 
 import ctypes
-import ipaddress
+import errno
 import logging
 import os
-import re
 import select
 import socket
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from urllib.parse import urlsplit
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from workers.egress_policy import Denied, Policy
+from workers.egress_request import Forward, Tunnel, parse
+
+__all__ = ["Denied", "EgressReport", "EgressUnavailable", "Policy", "listener"]
 
 log = logging.getLogger(__name__)
 
@@ -30,78 +35,36 @@ DIAL_SECONDS = 10
 IDLE_SECONDS = 120
 MAX_CONNECTIONS = 64
 BUFFER_BYTES = 64 << 10
-CONNECT = re.compile(rb"CONNECT ([A-Za-z0-9.-]{1,253}):([0-9]{1,5}) HTTP/1\.[01]\r\n")
-
-ALWAYS_DENIED = tuple(
-    ipaddress.ip_network(one)
-    for one in (
-        "0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3", "100.100.100.200/32", "168.63.129.16/32",
-        "192.0.0.0/24", "::/128", "::1/128", "fe80::/10", "ff00::/8", "fd00:ec2::/32", "fd20:ce::254/128",
-        "64:ff9b::/96", "2002::/16", "2001::/32", "::ffff:0:0/96",
-    )
-)  # fmt: skip
-"""Loopback, link-local, multicast, metadata services, and IPv6 spellings of IPv4. `is_global` is not enough."""
-PRIVATE = tuple(
-    ipaddress.ip_network(one) for one in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7")
-)
+ACCEPT_RETRY_SECONDS = 0.1
+ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
 
 
 class EgressUnavailable(Exception):
     """This worker cannot open a way out: it needs root on the engine's host."""
 
 
-class Denied(Exception):
-    """A connection that the policy does not allow; the message says why."""
+@dataclass
+class EgressReport:
+    """What did not get through, for the log of the task: refused by the policy, or not reached."""
 
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """Where a sandbox may connect to: exact hosts with their ports, and private ranges the operator allows."""
-
-    hosts: frozenset[tuple[str, int]]
-    allowed_private: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
-
-    @classmethod
-    def for_url(cls, url: str, private_cidrs: Sequence[str]) -> Policy:
-        parts = urlsplit(url)
-        port = parts.port or {"https": 443, "http": 80}[parts.scheme]
-        networks = tuple(ipaddress.ip_network(one) for one in private_cidrs)
-        return cls(frozenset({((parts.hostname or "").rstrip(".").lower(), port)}), networks)
-
-    def resolve(self, host: str, port: int) -> tuple[str, int]:
-        """Return the one address to dial: resolved once, checked, and used as checked. Raise `Denied`."""
-        host = host.rstrip(".").lower()
-        if (host, port) not in self.hosts:
-            raise Denied(f"{host}:{port} is not the repository's host")
-        try:
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except OSError as error:
-            raise Denied(f"{host} cannot be resolved: {error}") from error
-        addresses = [str(one[4][0]) for one in found]
-        for address in addresses:
-            if not self._allowed(ipaddress.ip_address(address)):
-                raise Denied(f"{host} resolves to {address}, which is not public; see SANDBOX_EGRESS_PRIVATE_CIDRS")
-        return addresses[0], port
-
-    def _allowed(self, address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
-        if any(address in network for network in self.allowed_private):
-            return True
-        return not any(address in network for network in ALWAYS_DENIED + PRIVATE)
+    denied: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
 
 
 @contextmanager
-def listener(process_id: int, policy: Policy) -> Iterator[None]:
+def listener(process_id: int, policy: Policy) -> Iterator[EgressReport]:
     """Serve the proxy inside the network namespace of `process_id`. Raises `EgressUnavailable`."""
-    server = _socket_in_namespace(process_id)
-    thread = threading.Thread(target=_serve, args=(server, policy), name=f"egress-{process_id}", daemon=True)
+    server, report = _socket_in_namespace(process_id), EgressReport()
+    thread = threading.Thread(target=_serve, args=(server, policy, report), name=f"egress-{process_id}", daemon=True)
     thread.start()
     try:
-        yield
+        yield report
     finally:
         # close() alone leaves a thread in accept() with an open listener (core-path.md §3).
         with suppress(OSError):
             server.shutdown(socket.SHUT_RDWR)
         server.close()
+        thread.join()
 
 
 def _socket_in_namespace(process_id: int) -> socket.socket:
@@ -112,11 +75,14 @@ def _socket_in_namespace(process_id: int) -> socket.socket:
             libc = ctypes.CDLL(None, use_errno=True)
             namespace = os.open(f"/proc/{process_id}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
             try:
+                # An engine in another process-id namespace names other processes than this worker sees.
+                if os.path.samestat(os.fstat(namespace), Path("/proc/thread-self/ns/net").stat()):
+                    raise OSError(f"process {process_id} is not in a sandbox's network namespace")
                 if libc.setns(namespace, CLONE_NEWNET) != 0:
                     raise OSError(ctypes.get_errno(), "setns")
             finally:
                 os.close(namespace)
-            made.append(socket.create_server(ADDRESS, backlog=16))
+            made.append(socket.create_server(ADDRESS, backlog=MAX_CONNECTIONS))
         except OSError as error:
             made.append(error)
 
@@ -130,49 +96,104 @@ def _socket_in_namespace(process_id: int) -> socket.socket:
     return made[0]
 
 
-def _serve(server: socket.socket, policy: Policy) -> None:
+def _serve(server: socket.socket, policy: Policy, report: EgressReport) -> None:
     slots = threading.BoundedSemaphore(MAX_CONNECTIONS)
     while True:
         try:
             client, _ = server.accept()
-        except OSError:
-            return
+        except OSError as error:
+            if error.errno not in {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ECONNABORTED}:
+                return  # shut down
+            time.sleep(ACCEPT_RETRY_SECONDS)
+            continue
         if not slots.acquire(blocking=False):
             client.close()
             continue
-        threading.Thread(target=_connection, args=(client, policy, slots), name="egress", daemon=True).start()
+        threading.Thread(target=_connection, args=(client, policy, report, slots), name="egress", daemon=True).start()
 
 
-def _connection(client: socket.socket, policy: Policy, slots: threading.BoundedSemaphore) -> None:
+def _connection(client: socket.socket, policy: Policy, report: EgressReport, slots: threading.BoundedSemaphore) -> None:
     try:
         with client:
-            client.settimeout(HEAD_SECONDS)
-            try:
-                remote = _dial(client, policy)
-            except Denied as error:
-                log.warning("egress denied", extra={"why": str(error)})
-                client.sendall(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
-                return
-            with remote:
-                client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
-                _relay(client, remote)
+            _answer(client, policy, report)
     except OSError as error:
         log.info("egress connection ended", extra={"error": str(error)})
     finally:
         slots.release()
 
 
-def _dial(client: socket.socket, policy: Policy) -> socket.socket:
-    head = b""
-    while b"\r\n\r\n" not in head:
-        received = client.recv(4096)
-        if not received or len(head) + len(received) > HEAD_BYTES:
-            raise Denied("the request has no end")
-        head += received
-    match = CONNECT.match(head)
-    if match is None:
-        raise Denied("only CONNECT is served")
-    return socket.create_connection(policy.resolve(match[1].decode(), int(match[2])), timeout=DIAL_SECONDS)
+def _answer(client: socket.socket, policy: Policy, report: EgressReport) -> None:
+    """Serve one connection: one request, whatever follows it."""
+    try:
+        request, early = _read_request(client)
+        addresses = policy.resolve(request.host, request.port)
+    except Denied as error:
+        log.warning("egress denied", extra={"why": str(error)})
+        _refuse(client, "403 Forbidden", str(error), report.denied)
+        return
+    except socket.gaierror as error:
+        _refuse(client, "502 Bad Gateway", f"{request.host} cannot be resolved: {error.strerror}", report.failed)
+        return
+    try:
+        remote = _dial(addresses)
+    except OSError as error:
+        words = f"{request.host}:{request.port} cannot be reached: {error.strerror or error}"
+        _refuse(client, "502 Bad Gateway", words, report.failed)
+        return
+    with remote:
+        if isinstance(request, Tunnel):
+            client.sendall(ESTABLISHED)
+            _relay(client, remote)
+        else:
+            _forward(client, remote, request, early)
+
+
+def _refuse(client: socket.socket, status: str, words: str, noted: list[str]) -> None:
+    if words not in noted:
+        noted.append(words)
+    body = words.encode()
+    head = f"HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    client.sendall(head.encode() + body)
+
+
+def _read_request(client: socket.socket) -> tuple[Tunnel | Forward, bytes]:
+    """Return the request and what came of its body already. Raises `Denied`, `TimeoutError`."""
+    received, deadline = b"", time.monotonic() + HEAD_SECONDS
+    while b"\r\n\r\n" not in received:
+        client.settimeout(max(0.001, deadline - time.monotonic()))
+        more = client.recv(4096)
+        if not more or len(received) + len(more) > HEAD_BYTES:
+            raise Denied("the head of a request has no end")
+        received += more
+    head, _, early = received.partition(b"\r\n\r\n")
+    return parse(head), early
+
+
+def _dial(addresses: list[tuple[str, int]]) -> socket.socket:
+    """Connect to the first address that answers: a host may have an IPv6 address and this machine no IPv6."""
+    for address in addresses[:-1]:
+        with suppress(OSError):
+            return socket.create_connection(address, timeout=DIAL_SECONDS)
+    return socket.create_connection(addresses[-1], timeout=DIAL_SECONDS)
+
+
+def _forward(client: socket.socket, remote: socket.socket, request: Forward, early: bytes) -> None:
+    """Pass one request on and its answer back. Nothing that comes after the declared body is passed on."""
+    for end in (client, remote):
+        end.settimeout(IDLE_SECONDS)
+    remote.sendall(request.head)
+    left, data = request.body_bytes, early
+    while left:
+        data = data or client.recv(BUFFER_BYTES)
+        if not data:
+            return
+        remote.sendall(data[:left])
+        left, data = left - len(data[:left]), b""
+    while remote in _readable({client, remote}):
+        answer = remote.recv(BUFFER_BYTES)
+        if not answer:
+            return
+        client.sendall(answer)
 
 
 def _relay(client: socket.socket, remote: socket.socket) -> None:
@@ -181,7 +202,7 @@ def _relay(client: socket.socket, remote: socket.socket) -> None:
         end.settimeout(IDLE_SECONDS)
     open_ends = {client, remote}
     while open_ends:
-        ready, _, _ = select.select(list(open_ends), [], [], IDLE_SECONDS)
+        ready = _readable(open_ends)
         if not ready:
             return
         for source in ready:
@@ -192,3 +213,12 @@ def _relay(client: socket.socket, remote: socket.socket) -> None:
             open_ends.discard(source)
             with suppress(OSError):
                 other[source].shutdown(socket.SHUT_WR)
+
+
+def _readable(ends: set[socket.socket]) -> list[socket.socket]:
+    """Wait for bytes or an end; none when nothing comes for long. `select` fails beyond descriptor 1023, this not."""
+    by_number = {end.fileno(): end for end in ends}
+    waiting = select.poll()
+    for number in by_number:
+        waiting.register(number, select.POLLIN)
+    return [by_number[number] for number, _ in waiting.poll(IDLE_SECONDS * 1000)]

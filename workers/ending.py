@@ -17,6 +17,7 @@ from orchestrator.store import artifacts as artifact_rows
 from orchestrator.store import tasks
 from workers.attempt import Attempt
 from workers.collect import Collection, CollectLimits, Collector
+from workers.custody import shut_output
 from workers.git import PatchFailed, make_patch
 from workers.helper import HelperStopped
 from workers.patience import patiently
@@ -48,7 +49,16 @@ def finish(attempt: Attempt, verdict: Verdict, outcome: Outcome | None) -> None:
             attempt.note(verdict={"kind": verdict.value, "stopped": True})
         _drain(attempt)
         outcome = _collect(attempt, outcome)
+    if _must_be_gone_first(attempt, outcome, exit_code):
+        attempt.undo.close()
     _conclude(attempt, outcome)
+
+
+def _must_be_gone_first(attempt: Attempt, outcome: Outcome, exit_code: int | None) -> bool:
+    """An ended sandbox may be removed after the task's end; not when its end is in doubt, cancelled or retried."""
+    retry = attempt.manifest.lifecycle.retry
+    retried = retry.max_attempts > 1 and outcome.reason.value in retry.on
+    return outcome.reason is Reason.CANCELLED or exit_code is None or (retried and not _wants_preserving(attempt))
 
 
 _ENDING_WORDS = {
@@ -71,10 +81,10 @@ def _stop(attempt: Attempt, verdict: Verdict) -> tuple[int | None, bool, Outcome
             if verdict is not Verdict.EXITED and backend.inspect(sandbox).running:
                 _terminate(attempt, sandbox)
             found = _wait_ended(attempt, sandbox)
+            broken = None
             if verdict is Verdict.EXITED and found.exit_code == KILLED and not found.oom_killed:
-                time.sleep(REMOVAL_SECONDS)  # `docker rm --force` kills first: is it being removed?
-                backend.inspect(sandbox)
-            return found.exit_code, found.oom_killed, None
+                broken = _killed_by_whom(attempt, sandbox)
+            return found.exit_code, found.oom_killed, broken
         except SandboxGone:
             message = "the sandbox was removed from outside while the task ran"
             hint = "find out who removes containers on this worker's host"
@@ -84,6 +94,16 @@ def _stop(attempt: Attempt, verdict: Verdict) -> tuple[int | None, bool, Outcome
             time.sleep(ENGINE_RETRY_SECONDS)
         except SandboxError as error:
             return None, False, failure(Reason.SANDBOX_ERROR, str(error), hint="see `sandbox doctor`")
+
+
+def _killed_by_whom(attempt: Attempt, sandbox: str) -> Outcome | None:
+    """A KILL that neither the command nor the kernel's memory killer explains. Raises `SandboxGone`."""
+    if attempt.directory.stopped_by_keeper.exists():
+        message = "the keeper stopped the sandbox: its worker could not renew its lease"
+        return failure(Reason.WORKER_LOST, message, hint="lifecycle.retry places such a task again by itself")
+    time.sleep(REMOVAL_SECONDS)  # `docker rm --force` kills first: is it being removed?
+    attempt.equipment.backend.inspect(sandbox)
+    return None
 
 
 def _wait_ended(attempt: Attempt, sandbox: str) -> Inspection:
@@ -102,7 +122,7 @@ def _terminate(attempt: Attempt, sandbox: str) -> None:
             return
     backend.kill(sandbox, "KILL")
     if not signals.wait_exit(2.0):
-        attempt.equipment.keeper.shut(sandbox)  # a stream nobody reads would hold the end up (finding 4)
+        shut_output(attempt)
         signals.wait_exit(KILL_WAIT_SECONDS)
 
 
@@ -138,16 +158,15 @@ def _as_stored(attempt: Attempt) -> Task:
 
 def _drain(attempt: Attempt) -> None:
     """Wait until all that the command printed is in the journal."""
-    pump, sandbox, keeper = attempt.pump, attempt.sandbox, attempt.equipment.keeper
-    if pump is None or sandbox is None or pump.wait_end(EOF_WAIT_SECONDS):
+    pump = attempt.pump
+    if pump is None or attempt.sandbox is None or pump.wait_end(EOF_WAIT_SECONDS):
         return
     deadline = time.monotonic() + attempt.manifest.lifecycle.collect_timeout_seconds
     while time.monotonic() < deadline:
-        held = keeper.held().get(sandbox)
-        if held and held.eof is None and not held.paused:
-            keeper.shut(sandbox)  # the command has ended, yet a stray holder keeps the stream open
+        shut_output(attempt, only_if_idle=True)  # the command has ended, yet somebody holds the stream open
         if pump.wait_end(1.0):
             return
+    pump.abandon()
     attempt.equipment.writer.write(attempt.claim, [gap("the end of the log could not be stored in collect_timeout")])
 
 
@@ -210,10 +229,6 @@ def _store(attempt: Attempt, found: Collection) -> None:
 
 def _conclude(attempt: Attempt, outcome: Outcome) -> None:
     product, claim = attempt.equipment.product, attempt.claim
-    if outcome.reason is Reason.CANCELLED:
-        attempt.undo.close()  # `cancelled` says that the sandbox is gone: so it is gone first
-        patiently(lambda: conclude(product, claim, outcome))
-        return
     hint = _preserve_hint(attempt, outcome)
     try:
         state = patiently(lambda: conclude(product, claim, outcome, preserve_hint=hint))
@@ -228,15 +243,21 @@ def _conclude(attempt: Attempt, outcome: Outcome) -> None:
 
 def give_up(attempt: Attempt, error: Exception) -> None:
     """End an attempt that this worker could not bring to a proper end: a fact, not a hanging task."""
-    attempt.undo.close()
     message = f"the worker failed: {type(error).__name__}: {error}"
-    _conclude(attempt, failure(Reason.INTERNAL_ERROR, message, hint="see the worker's log and report it"))
+    try:
+        attempt.undo.close()
+    finally:
+        _conclude(attempt, failure(Reason.INTERNAL_ERROR, message, hint="see the worker's log and report it"))
+
+
+def _wants_preserving(attempt: Attempt) -> bool:
+    return attempt.manifest.lifecycle.failure_action == "preserve"
 
 
 def _preserve_hint(attempt: Attempt, outcome: Outcome) -> str | None:
     """How to look inside, if the sandbox is to be kept; None when not."""
-    wanted = attempt.manifest.lifecycle.failure_action == "preserve"
-    if not wanted or attempt.sandbox is None or outcome.reason is Reason.EXIT_ZERO or attempt.image is None:
+    wanted = _wants_preserving(attempt) and outcome.reason not in (Reason.EXIT_ZERO, Reason.CANCELLED)
+    if not wanted or attempt.sandbox is None or attempt.image is None:
         return None
     if attempt.state not in (State.RUNNING, State.COMPLETING):
         return None

@@ -59,7 +59,9 @@ class Equipment:
     def as_host(self) -> Host:
         return as_host(self.as_worker(None))
 
-    def repository_network(self, repository: Repository | None) -> Callable[[int], AbstractContextManager[None]] | None:
+    def repository_network(
+        self, repository: Repository | None
+    ) -> Callable[[int], AbstractContextManager[egress.EgressReport]] | None:
         """Opens the way to the repository's host, and to nothing else, inside a helper's network namespace."""
         if repository is None or not repository.url.startswith(("https://", "http://")):
             return None

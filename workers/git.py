@@ -3,81 +3,28 @@
 from __future__ import annotations
 
 import os
+import stat
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from orchestrator.manifest import Repository
+from orchestrator.manifest.git_names import file_url_path
 from orchestrator.outcomes import Fault, Outcome, Reason, failure
+from workers.egress import EgressReport
+from workers.git_scripts import CLONE, DIFF, ENVIRONMENT, PERMANENT
 from workers.helper import HelperResult, run_helper
 from workers.sandbox.port import Mount, SandboxBackend, SandboxSpec
 from workers.workspace import GIT_OUT_TARGET, WORKSPACE_TARGET, AttemptDirectory
 
 TRIES = 3
 BACKOFF_SECONDS = 1.0
-NO_SUCH_REF = 22
-NO_SUCH_COMMIT = 23
 REPOSITORY_TARGET = "/repository"
 PROXY = "http://127.0.0.1:3128"
 PATCH_NAME = "patch"
-
-ENVIRONMENT = {
-    "GIT_TERMINAL_PROMPT": "0",
-    "GIT_CONFIG_NOSYSTEM": "1",
-    "GIT_CONFIG_GLOBAL": "/tmp/gitconfig",  # noqa: S108 - the helper's own tmpfs; holds safe.directory only
-    "LC_ALL": "C.UTF-8",
-}
-
-CLONE = r"""
-set -eu
-printf '[safe]\n\tdirectory = *\n[advice]\n\tdetachedHead = false\n' > "$GIT_CONFIG_GLOBAL"
-git='git -c core.hooksPath=/dev/null -c core.fsmonitor=false'
-if [ -n "$PROXY" ]; then git="$git -c http.proxy=$PROXY"; fi
-if [ -n "$BRANCH" ]; then
-  found=0; $git ls-remote --exit-code -- "$SOURCE" "refs/heads/$BRANCH" "refs/tags/$BRANCH" >/dev/null || found=$?
-  if [ "$found" = 2 ]; then echo "fatal: Remote branch $BRANCH not found in upstream origin" >&2; exit 22; fi
-  if [ "$found" != 0 ]; then exit 21; fi
-fi
-set -- --no-recurse-submodules
-if [ -n "$BRANCH" ]; then set -- "$@" "--branch=$BRANCH"; fi
-if [ -n "$DEPTH" ]; then set -- "$@" "--depth=$DEPTH"; fi
-if [ -n "$BRANCH" ] || [ -z "$COMMIT" ]; then set -- "$@" --single-branch; fi
-$git clone "$@" -- "$SOURCE" /workspace || exit 21
-cd /workspace
-if [ -n "$COMMIT" ]; then
-  if [ -n "$DEPTH" ] && ! $git cat-file -e "$COMMIT^{commit}" 2>/dev/null; then
-    $git fetch "--depth=$DEPTH" origin "$COMMIT" || exit 23
-  fi
-  $git rev-parse --quiet --verify "$COMMIT^{commit}" >/dev/null || {
-    echo "fatal: commit $COMMIT is not in what was cloned" >&2; exit 23; }
-  $git checkout --detach "$COMMIT" || exit 23
-fi
-if [ -n "$SUBMODULES" ]; then $git submodule update --init --recursive ${DEPTH:+--depth="$DEPTH"} || exit 21; fi
-$git remote set-url origin "$URL"
-if [ -n "$SUBPATH" ] && ! [ -d "$SUBPATH" ]; then
-  echo "fatal: there is no directory $SUBPATH in the repository" >&2; exit 23
-fi
-git rev-parse HEAD
-"""
-
-# The index and the new objects are made outside the workspace, which is mounted read-only: nothing that the
-# task left can be changed by the diff, and what its configuration runs, runs in this sandbox only.
-DIFF = r"""
-set -eu
-printf '[safe]\n\tdirectory = *\n' > "$GIT_CONFIG_GLOBAL"
-cd /workspace
-mkdir -p /git-out/objects
-export GIT_INDEX_FILE=/git-out/index GIT_OBJECT_DIRECTORY=/git-out/objects
-export GIT_ALTERNATE_OBJECT_DIRECTORIES=/workspace/.git/objects
-git='git -c core.hooksPath=/dev/null -c core.fsmonitor=false -c core.untrackedCache=false -c gc.auto=0'
-$git read-tree "$COMMIT"
-$git add --all .
-$git diff --cached --binary --no-ext-diff --no-textconv "$COMMIT" -- > /git-out/patch
-rm -rf /git-out/objects /git-out/index
-"""
 
 
 class CloneFailed(Exception):
@@ -100,7 +47,7 @@ class GitSandbox:
     spec_with: Callable[[tuple[Mount, ...]], SandboxSpec]
     interrupted: Callable[[], bool]
     deadline: float
-    network: Callable[[int], AbstractContextManager[None]] | None = None
+    network: Callable[[int], AbstractContextManager[EgressReport]] | None = None
 
     def run(self, script: str, variables: dict[str, str], mounts: tuple[Mount, ...], cwd: str) -> HelperResult:
         return run_helper(
@@ -118,9 +65,11 @@ class GitSandbox:
 def clone(git: GitSandbox, repository: Repository, directory: AttemptDirectory, say: Callable[[str], None]) -> str:
     """Clone into the workspace; return the checked-out commit. Raise `CloneFailed`, `HelperStopped`."""
     mounts = [Mount(directory.workspace, WORKSPACE_TARGET)]
-    source, proxy, protocols = repository.url, PROXY, "https:http"
-    if repository.url.startswith("file://"):
-        path = Path(os.path.realpath(unquote(urlsplit(repository.url).path)))
+    source, credential = split_credential(repository.url)
+    proxy, protocols = PROXY, "https:http"
+    local = file_url_path(repository.url)
+    if local is not None:
+        path = Path(os.path.realpath(local))
         if not path.is_dir():
             raise CloneFailed(_permanent(repository, f"there is no directory {path} on this worker"))
         mounts.append(Mount(path, REPOSITORY_TARGET, read_only=True))
@@ -129,6 +78,7 @@ def clone(git: GitSandbox, repository: Repository, directory: AttemptDirectory, 
         raise CloneFailed(_permanent(repository, "ssh needs a key, which this version cannot hand in; use https://"))
     variables = {
         "SOURCE": source,
+        "CREDENTIAL": credential,
         "URL": without_password(repository.url),
         "PROXY": proxy,
         "GIT_ALLOW_PROTOCOL": protocols,
@@ -139,7 +89,7 @@ def clone(git: GitSandbox, repository: Repository, directory: AttemptDirectory, 
         "SUBPATH": repository.subpath or "",
     }
     say(f"cloning {variables['URL']}")
-    return _with_retries(git, repository, variables, tuple(mounts), directory, say)
+    return _with_retries(git, repository, variables, tuple(mounts), directory, say=say)
 
 
 def _with_retries(
@@ -148,6 +98,7 @@ def _with_retries(
     variables: dict[str, str],
     mounts: tuple[Mount, ...],
     directory: AttemptDirectory,
+    *,
     say: Callable[[str], None],
 ) -> str:
     for attempt in range(1, TRIES + 1):
@@ -156,21 +107,16 @@ def _with_retries(
             commit = result.stdout.split()[-1]
             say(f"checked out {commit}")
             return commit
-        words = last_words(result)
-        if result.exit_code in (NO_SUCH_REF, NO_SUCH_COMMIT):
+        words = last_words(result).replace(f"file://{REPOSITORY_TARGET}", variables["URL"])
+        if result.exit_code in PERMANENT or (result.egress and result.egress.denied):
             raise CloneFailed(_permanent(repository, words))
         if attempt < TRIES:
             say(f"clone failed ({words}); try {attempt + 1} of {TRIES} follows")
             directory.create()
             _pause(git, BACKOFF_SECONDS * 2 ** (attempt - 1))
+    message = f"{variables['URL']} could not be cloned in {TRIES} tries: {words}"
     hint = "check repository.url, and that this worker (for file://, user id 1000) can read the repository"
-    raise CloneFailed(
-        failure(
-            Reason.CLONE_FAILED,
-            f"{variables['URL']} could not be cloned in {TRIES} tries: {words}",
-            hint=hint,
-        )
-    )
+    raise CloneFailed(failure(Reason.CLONE_FAILED, message, hint=hint))
 
 
 def make_patch(git: GitSandbox, directory: AttemptDirectory, commit: str) -> Path | None:
@@ -184,22 +130,43 @@ def make_patch(git: GitSandbox, directory: AttemptDirectory, commit: str) -> Pat
     if result.exit_code != 0:
         raise PatchFailed(f"no patch could be made: {last_words(result)}")
     patch = directory.git_out / PATCH_NAME
-    return patch if patch.stat().st_size else None
+    found = patch.lstat()
+    if not stat.S_ISREG(found.st_mode):  # a program that the task's configuration names ran beside git
+        raise PatchFailed("no patch could be made: a filter of the repository replaced it by something else")
+    return patch if found.st_size else None
+
+
+def split_credential(url: str) -> tuple[str, str]:
+    """Return an http(s) URL without its user information, and a line for git's credential store ("" for none).
+
+    A user name alone is a token with an empty password: git could ask nobody for one.
+    """
+    parts = urlsplit(url)
+    user, at, host = parts.netloc.rpartition("@")
+    if not at or parts.scheme not in ("http", "https"):
+        return url, ""
+    known = user if ":" in user else f"{user}:"
+    return parts._replace(netloc=host).geturl(), f"{parts.scheme}://{known}@{host}"
 
 
 def without_password(url: str) -> str:
-    """The URL as it may be shown and stored: user information is left out."""
+    """The URL as it may be shown and stored: of user information only the user of ssh is kept."""
     parts = urlsplit(url)
-    if "@" not in parts.netloc or parts.scheme not in ("http", "https"):
+    user, at, host = parts.netloc.rpartition("@")
+    if not at:
         return url
-    return parts._replace(netloc=parts.netloc.rsplit("@", 1)[1]).geturl()
+    shown = f"{user.split(':')[0]}@{host}" if parts.scheme == "ssh" else host
+    return parts._replace(netloc=shown).geturl()
 
 
 def last_words(result: HelperResult) -> str:
-    """Git's own message: its last lines that say something."""
+    """Git's own message: its last lines that say something, and what the proxy refused or did not reach."""
     lines = [line.strip() for line in result.stderr.splitlines() if line.strip()]
     telling = [line for line in lines if line.startswith(("fatal:", "error:", "remote:"))]
-    return "; ".join((telling or lines)[-3:]) or f"git ended with exit code {result.exit_code}"
+    words = (telling or lines)[-3:]
+    if result.egress:
+        words += [*result.egress.denied[:3], *result.egress.failed[:3]]
+    return "; ".join(words) or f"git ended with exit code {result.exit_code}"
 
 
 def _pause(git: GitSandbox, seconds: float) -> None:
@@ -210,5 +177,5 @@ def _pause(git: GitSandbox, seconds: float) -> None:
 
 def _permanent(repository: Repository, words: str) -> Outcome:
     message = f"{without_password(repository.url)} could not be checked out: {words}"
-    hint = "correct repository.url, branch, commit or subpath in the manifest"
+    hint = "correct repository.url, branch, commit, submodules or subpath in the manifest"
     return failure(Reason.CLONE_FAILED, message, hint=hint, fault=Fault.USER)

@@ -20,7 +20,10 @@ def _segment(pattern: str) -> re.Pattern[str]:
 
 
 def compile_pattern(pattern: str) -> tuple[str, ...]:
-    """Split a pattern into segments; neighbouring `**` are one, a trailing `/` means everything below."""
+    """Split a pattern into segments; neighbouring `**` are one, a trailing `/` means everything below.
+
+    A `**` at the end stands for what is below, not for the directory's own name: no file `out` is in `out/**`.
+    """
     parts: list[str] = []
     for part in (pattern + ANY_DEPTH if pattern.endswith("/") else pattern).split("/"):
         if part in ("", "."):
@@ -28,32 +31,38 @@ def compile_pattern(pattern: str) -> tuple[str, ...]:
         if part == ANY_DEPTH and parts and parts[-1] == ANY_DEPTH:
             continue
         parts.append(part)
+    if parts and parts[-1] == ANY_DEPTH:
+        parts.append("*")
     return tuple(parts)
 
 
 def matches(path: str, pattern: Sequence[str]) -> bool:
-    """True when a relative path matches. `**` stands for any number of directories, none included.
+    """True when a relative path matches. `**` stands for any number of directories, none included."""
+    return len(pattern) in _reached(path, pattern)
 
-    A set of reachable places in the pattern is carried along the path: work is path × pattern at most.
+
+def leads_into(directory: str, pattern: Sequence[str]) -> bool:
+    """True when something below `directory` may match: other directories need not be looked into."""
+    return any(place < len(pattern) for place in _reached(directory, pattern))
+
+
+def _reached(path: str, pattern: Sequence[str]) -> set[int]:
+    """The places of the pattern that may come next after `path`; its length means that all of it is matched.
+
+    A set of places is carried along the path: work is path × pattern at most.
     """
-    reachable = _skip({0}, pattern)
-    segments = path.split("/")
-    for index, name in enumerate(segments):
-        last = index == len(segments) - 1
+    places = _skip({0}, pattern)
+    for name in path.split("/"):
         following: set[int] = set()
-        for place in reachable:
+        for place in places:
             if place == len(pattern):
                 continue
             if pattern[place] == ANY_DEPTH:
                 following.add(place)
-                if last and place == len(pattern) - 1:
-                    return True
             elif _segment(pattern[place]).match(name):
                 following.add(place + 1)
-        reachable = _skip(following, pattern)
-        if not reachable:
-            return False
-    return len(pattern) in reachable
+        places = _skip(following, pattern)
+    return places
 
 
 def _skip(places: set[int], pattern: Sequence[str]) -> set[int]:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import select
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 
 from workers.demux import Demultiplexer
+from workers.egress import EgressReport
 from workers.sandbox import launcher
 from workers.sandbox.port import SandboxBackend, SandboxSpec
-
-log = logging.getLogger(__name__)
 
 OUTPUT_BYTES = 256 << 10
 TICK_SECONDS = 0.2
@@ -26,11 +24,12 @@ class HelperStopped(Exception):
 
 @dataclass(frozen=True, slots=True)
 class HelperResult:
-    """`stdout` and `stderr` are the last `OUTPUT_BYTES` of each."""
+    """`stdout` and `stderr` are the last `OUTPUT_BYTES` of each; `egress` says what did not get out."""
 
     exit_code: int
     stdout: str
     stderr: str
+    egress: EgressReport | None = None
 
 
 def run_helper(
@@ -42,7 +41,7 @@ def run_helper(
     directory: str,
     interrupted: Callable[[], bool],
     deadline: float,
-    network: Callable[[int], AbstractContextManager[None]] | None = None,
+    network: Callable[[int], AbstractContextManager[EgressReport]] | None = None,
 ) -> HelperResult:
     """Run `command`; return how it ended. The sandbox is gone when this returns.
 
@@ -56,29 +55,35 @@ def run_helper(
             backend.start(sandbox)
             process_id = backend.inspect(sandbox).process_id
             opened = network(process_id) if network and process_id else nullcontext()
-            with opened:
+            with opened as egress:
                 _send(stream, launcher.gate_script(command, environment, directory))
                 stdout, stderr = _read(stream, interrupted, deadline)
         finally:
             os.close(stream)
-        return HelperResult(_exit_code(backend, sandbox), stdout, stderr)
+        return HelperResult(_exit_code(backend, sandbox), stdout, stderr, egress)
     finally:
         backend.destroy(sandbox)
 
 
 def _send(stream: int, data: bytes) -> None:
-    while data:
-        data = data[os.write(stream, data) :]
+    """Write all of it. A sandbox that has ended already takes nothing: its exit code tells."""
+    with suppress(BrokenPipeError, ConnectionResetError):
+        while data:
+            data = data[os.write(stream, data) :]
 
 
 def _read(stream: int, interrupted: Callable[[], bool], deadline: float) -> tuple[str, str]:
     demultiplexer, kept = Demultiplexer(), {"stdout": b"", "stderr": b""}
+    waiting = select.poll()  # `select` fails beyond descriptor 1023
+    waiting.register(stream, select.POLLIN)
     while True:
         if interrupted() or time.monotonic() >= deadline:
-            raise HelperStopped
-        if not select.select([stream], [], [], TICK_SECONDS)[0]:
+            raise HelperStopped("its time is over, or the task was asked to end")
+        if not waiting.poll(TICK_SECONDS * 1000):
             continue
-        received = os.read(stream, 1 << 16)
+        received = b""
+        with suppress(ConnectionResetError):
+            received = os.read(stream, 1 << 16)
         if not received:
             return kept["stdout"].decode(errors="replace"), kept["stderr"].decode(errors="replace")
         for name, data in demultiplexer.feed(received):

@@ -27,6 +27,9 @@ log = logging.getLogger(__name__)
 INSPECT_SECONDS = 30.0
 """The second source beside the engine's events, which can stop silently (fault F23)."""
 ORPHANS_SECONDS = 60.0
+RETRY_SECONDS = 1.0
+EXPECTED = (EngineUnavailable, StoreUnavailable, SandboxError, KeeperUnavailable, KeeperRefused)
+"""What may be away for a while."""
 ADOPTING = "it is starting: it looks for what ran here before"
 
 
@@ -40,14 +43,17 @@ class WorkerHost:
         self._lock = threading.Lock()
         self._attempts: dict[Claim, Attempt] = {}
         self._stop = threading.Event()
-        self._trouble: str | None = ADOPTING
+        self._adoption: str | None = ADOPTING
+        self._engine: str | None = None
+        self._unknown: set[Claim] = set()
         self._beat_soon = threading.Event()
+        self._lease = threading.Lock()
 
     def start(self) -> None:
         """Register, adopt, keep the lease, listen to the engine. Raises `StoreUnavailable`."""
         self._renew_keeper()
-        fleet.register(self._product, self._equipment.as_worker(self._trouble))
-        for duty in (self._adopt, self._heartbeats, self._listen, self._look_around):
+        fleet.register(self._product, self._equipment.as_worker(self._trouble()))
+        for duty in (self._adopt_at_start, self._heartbeats, self._watch_engine, self._listen, self._look_around):
             threading.Thread(target=duty, name=duty.__name__.strip("_"), daemon=True).start()
 
     def accept(self, task_id: str, attempt: int) -> None:
@@ -64,17 +70,18 @@ class WorkerHost:
 
     def leave(self, adopt_seconds: float) -> None:
         """Say goodbye: running sandboxes go on and wait so long for this worker's return."""
-        with suppress(KeeperUnavailable, KeeperRefused):
+        self._stop.set()
+        with self._lease, suppress(KeeperUnavailable, KeeperRefused):
             self._equipment.keeper.pause_lease(adopt_seconds)
         with suppress(StoreUnavailable):
             fleet.stop(self._product, self._name, adopt_seconds)
 
     def end_all(self, patience_seconds: float) -> None:
         """End every attempt (they follow `lifecycle.retry`), then say goodbye."""
-        for attempt in self._running():
-            attempt.signals.stop()
         deadline = time.monotonic() + patience_seconds
-        while self._running() and time.monotonic() < deadline:
+        while (left := self._running()) and time.monotonic() < deadline:
+            for attempt in left:
+                attempt.signals.stop()
             time.sleep(0.05)
         self.leave(0)
         with suppress(KeeperUnavailable, KeeperRefused):
@@ -127,49 +134,85 @@ class WorkerHost:
     def _spawn(self, name: str, target: Callable[[], None]) -> None:
         threading.Thread(target=target, name=name, daemon=True).start()
 
-    def _adopt(self) -> None:
+    def _adopt_at_start(self) -> None:
         while not self._stop.is_set():
-            try:
-                adopt(self._equipment, {attempt.claim for attempt in self._running()}, self._resume)
-                self._trouble = None
-                self._beat_soon.set()
+            self._adoption = self._adopt()
+            self._beat_soon.set()
+            if self._adoption is None:
                 return
-            except (EngineUnavailable, StoreUnavailable, KeeperUnavailable, SandboxError) as error:
-                self._trouble = f"{error}"
-                self._beat_soon.set()
-                self._stop.wait(1.0)
+            self._stop.wait(RETRY_SECONDS)
+
+    def _adopt(self) -> str | None:
+        """Take back what is this worker's and in nobody's hands; return what keeps it from that, if anything."""
+        try:
+            adopt(self._equipment, {attempt.claim for attempt in self._running()}, self._resume)
+        except EXPECTED as error:
+            return str(error)
+        except Exception as error:  # whatever it is must show, and must not stay: try again
+            log.exception("adoption failed, trying again")
+            return f"it cannot take back what ran here before: {error}"
+        return None
 
     def _heartbeats(self) -> None:
         while not self._stop.is_set():
             self._beat_soon.wait(self._product.settings.heartbeat_seconds)
             self._beat_soon.clear()
             try:
-                fleet.heartbeat(self._product, self._name, self._trouble or self._engine_trouble())
-                self._renew_keeper()
+                self._beat()
                 self._look_at_wishes()
-                destroy_expired(self._equipment)
+                self._reconcile()
             except UnknownWorker as error:
                 log.error("worker removed from the store", extra={"why": str(error)})  # noqa: TRY400
-            except (
-                StoreUnavailable,
-                EngineUnavailable,
-                SandboxError,
-                KeeperUnavailable,
-                KeeperRefused,
-            ) as error:
+            except EXPECTED as error:
                 log.warning("heartbeat incomplete", extra={"error": str(error)})
             except Exception:
                 log.exception("heartbeat failed")
 
-    def _engine_trouble(self) -> str | None:
+    def _beat(self) -> None:
         try:
-            self._equipment.backend.ping()
-        except EngineUnavailable as error:
-            return str(error)
-        return None
+            fleet.heartbeat(self._product, self._name, self._trouble())
+        except StoreUnavailable:
+            # With SQLite nobody else can take the tasks while the store is away, so the sandboxes may go on.
+            if self._product.database.is_sqlite:
+                self._renew_keeper()
+            raise
+        self._renew_keeper()
+
+    def _trouble(self) -> str | None:
+        return self._adoption or self._engine
 
     def _renew_keeper(self) -> None:
-        self._equipment.keeper.renew(self._product.settings.stop_after_seconds)
+        with self._lease:
+            if not self._stop.is_set():  # after the goodbye the keeper waits for a successor
+                self._equipment.keeper.renew(self._product.settings.stop_after_seconds)
+
+    def _watch_engine(self) -> None:
+        """Ask the engine regularly, in a thread of its own: one that hangs must not cost the lease."""
+        while not self._stop.is_set():
+            before = self._engine
+            try:
+                self._equipment.backend.ping()
+                self._engine = None
+                destroy_expired(self._equipment)
+            except EngineUnavailable as error:
+                self._engine = str(error)
+            except Exception:
+                log.exception("preserved sandboxes not looked at")
+            if (before is None) != (self._engine is None):
+                self._beat_soon.set()
+            self._stop.wait(self._product.settings.heartbeat_seconds)
+
+    def _reconcile(self) -> None:
+        """What the store says is ours and nobody here works on, for two heartbeats, is taken back."""
+        if self._adoption is not None:
+            return
+        with self._product.database.read() as tx:
+            live = {row.claim for _, row in tasks.live_attempts(tx, self._name)}
+        unknown = live - {attempt.claim for attempt in self._running()}
+        if unknown & self._unknown:
+            log.warning("attempts in nobody's hands", extra={"claims": str(unknown & self._unknown)})
+            self._adopt()
+        self._unknown = unknown
 
     def _look_at_wishes(self) -> None:
         """The store is the truth: wishes to cancel, and claims that are not ours any more."""
@@ -196,7 +239,9 @@ class WorkerHost:
                         self._inspect_all()
             except (EngineUnavailable, SandboxError) as error:
                 log.warning("engine events broke off, subscribing again", extra={"error": str(error)})
-            self._stop.wait(1.0)
+            except Exception:
+                log.exception("engine events broke off, subscribing again")
+            self._stop.wait(RETRY_SECONDS)
 
     def _ended(self, sandbox: str) -> None:
         for attempt in self._running():
@@ -224,10 +269,10 @@ class WorkerHost:
         while not self._stop.wait(min(INSPECT_SECONDS, 6 * self._product.settings.heartbeat_seconds)):
             try:
                 self._inspect_all()
-                if time.monotonic() - last_orphans > ORPHANS_SECONDS and self._trouble is None:
+                if time.monotonic() - last_orphans > ORPHANS_SECONDS and self._adoption is None:
                     last_orphans = time.monotonic()
                     remove_orphans(self._equipment, [attempt.claim for attempt in self._running()])
-            except (EngineUnavailable, SandboxError, StoreUnavailable, KeeperUnavailable) as error:
+            except EXPECTED as error:
                 log.warning("look around incomplete", extra={"error": str(error)})
             except Exception:
                 log.exception("look around failed")

@@ -30,6 +30,7 @@ class Batch:
     progress: dict[str, Any] = field(default_factory=dict)
     stored: threading.Event = field(default_factory=threading.Event)
     stale: bool = False
+    failure: Exception | None = None
 
 
 class JournalWriter:
@@ -49,6 +50,8 @@ class JournalWriter:
         batch.stored.wait()
         if batch.stale:
             raise StaleClaim(claim)
+        if batch.failure is not None:
+            raise batch.failure
 
     def _run(self) -> None:
         while True:
@@ -74,9 +77,10 @@ class JournalWriter:
             except StoreUnavailable as error:
                 log.warning("store unavailable, output waits in the spool", extra={"error": str(error)})
                 time.sleep(RETRY_SECONDS)
-            except Exception:  # one bad row must not silence the log of every task on this host
-                log.exception("journal batch failed")
+            except Exception as error:  # one bad row must not silence the log of every task on this host
                 if len(batches) == 1:
+                    log.exception("journal batch failed", extra={"task": batches[0].claim.task_id})
+                    batches[0].failure = error
                     return
                 for batch in batches:
                     self._store([batch])

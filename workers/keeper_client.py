@@ -40,6 +40,7 @@ class Held:
     `paused`: its stream is not read now (spool at its limit, or `stalled`: the disk's error).
     `eof`: None while the stream is open, else a key of `spool.END_REASONS`.
     `stopped`: its stop program ran with success.
+    `stdin_closed`: the last write, the one with `half_close`, has been taken.
     """
 
     spool_dir: Path
@@ -48,6 +49,7 @@ class Held:
     stalled: str | None
     eof: str | None
     stopped: bool
+    stdin_closed: bool
 
 
 class KeeperClient:

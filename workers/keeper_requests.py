@@ -146,6 +146,7 @@ class Requests:
                     "stalled": stream.writer.stalled,
                     "eof": stream.writer.ended,
                     "stopped": self.stops.succeeded(name),
+                    "stdin_closed": stream.stdin_closed,
                 }
                 for name, stream in self.streams.items()
             }

@@ -90,6 +90,11 @@ class HeldStream:
         return True
 
     @property
+    def stdin_closed(self) -> bool:
+        """True once everything that was to be written is in the keeper's hands."""
+        return self._half_close
+
+    @property
     def writable(self) -> bool:
         """False once the stream has ended or stdin was closed."""
         return self._socket is not None and not self._half_close

@@ -89,6 +89,8 @@ class OutputPump:
         self._held_since: float | None = None
         self._ended = threading.Event()
         self._hurry = threading.Event()
+        self._abandoned = threading.Event()
+        self._complete = False
         self._thread = threading.Thread(target=self._run, name=f"output-{claim.task_id}", daemon=True)
 
     def start(self) -> None:
@@ -98,6 +100,10 @@ class OutputPump:
         """Block until everything the command printed is stored; false when the time is over."""
         self._hurry.set()
         return self._ended.wait(timeout_seconds)
+
+    def abandon(self) -> None:
+        """Read no more: the attempt ends without the rest."""
+        self._abandoned.set()
 
     def _run(self) -> None:
         try:
@@ -126,10 +132,12 @@ class OutputPump:
                     self._store(chunks)
                     flushed_at = time.monotonic() if _small(chunks) else 0.0
                     continue
-                if doorbell is None or self._reader.at_end():
+                if doorbell is None or self._complete or self._abandoned.is_set() or self._reader.at_end():
                     return
                 self._flush_held(older_than=HOLD_SECONDS)
-                if doorbell.wait(HOLD_SECONDS if self._held_since else IDLE_SECONDS) == "lost":
+                ring = doorbell.wait(HOLD_SECONDS if self._held_since else IDLE_SECONDS)
+                self._complete = ring == "eof"  # one more look, and it is all there
+                if ring == "lost":
                     doorbell.close()
                     doorbell = self._open_doorbell()
         finally:

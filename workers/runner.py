@@ -14,8 +14,8 @@ from orchestrator.journal import StaleClaim
 from orchestrator.outcomes import Fault, Outcome, Reason, failure
 from orchestrator.states import Event, State
 from workers.applied import applied_limits
-from workers.attempt import Attempt, StepFailed, Stopped
-from workers.custody import destroy_sandbox, hold_output, sandbox_of, start_pump
+from workers.attempt import Attempt, PhaseOver, StepFailed, Stopped
+from workers.custody import destroy_sandbox, hold_output, printed_since, sandbox_of, start_pump
 from workers.egress import EgressUnavailable
 from workers.ending import finish, give_up
 from workers.git import CloneFailed, clone
@@ -66,7 +66,9 @@ def create_sandbox(attempt: Attempt) -> None:
     attempt.sandbox = sandbox
     hold_output(attempt)
     start_pump(attempt, Progress())
+    attempt.check()
     backend.start(sandbox)
+    attempt.check()
 
 
 def verify_sandbox(attempt: Attempt) -> None:
@@ -97,6 +99,7 @@ def open_gate(attempt: Attempt) -> None:
     cwd = WORKSPACE_TARGET + (f"/{repository.subpath}" if repository and repository.subpath else "")
     attempt.advance(Event.GATE_OPENED, "the command runs")
     attempt.running_since = time.monotonic()
+    attempt.phase_deadline = float("inf")
     attempt.check()
     attempt.equipment.keeper.write(
         sandbox_of(attempt), gate_script(launch.command, launch.environment, cwd), half_close=True
@@ -109,7 +112,9 @@ def supervise(attempt: Attempt) -> None:
     limits = Limits(
         attempt.running_since or time.monotonic(), lifecycle.timeout_seconds, lifecycle.idle_timeout_seconds
     )
-    raise Stopped(attempt.signals.supervise(limits))
+    while (verdict := attempt.signals.supervise(limits)) is Verdict.IDLE and printed_since(attempt):
+        attempt.signals.active()  # it did print; only the journal does not take it at the moment
+    raise Stopped(verdict)
 
 
 BEFORE_RUNNING = (State.STAGING, State.PROVISIONING, State.READY)
@@ -165,7 +170,7 @@ def _work(attempt: Attempt, steps: tuple[Step, ...]) -> tuple[Verdict, Outcome |
             step(attempt)
     except Stopped as stopped:
         return stopped.verdict, None
-    except HelperStopped:
+    except (HelperStopped, PhaseOver):
         return _left_waiting(attempt, None)
     except ImageUnavailable as error:
         return _left_waiting(attempt, failure(Reason.IMAGE_UNAVAILABLE, str(error)))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
-import signal
-import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from orchestrator.broker.app import BrokerSettings, create_app
 from orchestrator.broker.consumer import run_worker
@@ -13,6 +15,7 @@ from orchestrator.models import Claim, Resources
 from orchestrator.product import Product, open_product
 from orchestrator.reaper import Reaper
 from orchestrator.settings import Settings
+from orchestrator.supervised import END_SANDBOXES, end_with_parent
 from workers.equipment import Equipment, host_resources
 from workers.host import WorkerHost
 from workers.journal_writer import JournalWriter
@@ -23,33 +26,67 @@ from workers.sandbox.port import EngineUnavailable, SandboxBackend
 log = logging.getLogger(__name__)
 
 END_ALL_PATIENCE_SECONDS = 60.0
+PREDECESSOR_SECONDS = 30.0
 
 
-def serve(settings: Settings, end_all_signal: signal.Signals) -> None:
-    """Run a worker in this process (main thread) until TERM or INT; after `end_all_signal`, end what runs too."""
-    end_all = threading.Event()
-    signal.signal(end_all_signal, lambda _number, _frame: end_all.set())
+def serve(settings: Settings) -> None:
+    """Run a worker in this process (main thread) until TERM or INT.
+
+    If `up` left its wish (`END_SANDBOXES`), what runs is ended too, else it is left to be adopted.
+    Raises `WorkerRunsAlready`.
+    """
+    end_with_parent()
     product = open_product(settings)
-    host, reaper = _host(product), Reaper(product)
-    host.start()
-    reaper.start()
-    run_worker(
-        create_app(BrokerSettings(url=settings.broker_url)),
-        settings.worker_name,
-        on_attempt=host.accept,
-        on_cancel=host.cancel,
-        on_ready=lambda: log.info("worker ready", extra={"worker": settings.worker_name}),
-        on_stopping=host.stop_taking,
-    )
-    if end_all.is_set():
-        host.end_all(END_ALL_PATIENCE_SECONDS)
-    else:
-        host.leave(settings.adopt_seconds)
-    reaper.stop()
-    log.info("worker stopped", extra={"worker": settings.worker_name})
-    # The attempts' threads go on until the very end; leaving without joining them is what adoption is for.
-    logging.shutdown()
-    os._exit(0)
+    with _only_one(settings):
+        host, reaper = _host(product), Reaper(product)
+        host.start()
+        reaper.start()
+        run_worker(
+            create_app(BrokerSettings(url=settings.broker_url)),
+            settings.worker_name,
+            on_attempt=host.accept,
+            on_cancel=host.cancel,
+            on_ready=lambda: log.info("worker ready", extra={"worker": settings.worker_name}),
+            on_stopping=host.stop_taking,
+        )
+        if (settings.run_dir / END_SANDBOXES).exists():
+            host.end_all(END_ALL_PATIENCE_SECONDS)
+        else:
+            host.leave(settings.adopt_seconds)
+        reaper.stop()
+        log.info("worker stopped", extra={"worker": settings.worker_name})
+        # The attempts' threads go on until the very end; leaving without joining them is what adoption is for.
+        logging.shutdown()
+        os._exit(0)
+
+
+class WorkerRunsAlready(Exception):
+    """Another process is this worker; two of one name would work on the same attempts."""
+
+    exit_code = 2
+
+
+@contextmanager
+def _only_one(settings: Settings) -> Iterator[None]:
+    """Hold the lock of this worker's name; its predecessor may take a moment to end."""
+    settings.run_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    lock = os.open(settings.run_dir / f"worker-{settings.worker_name}.lock", os.O_CREAT | os.O_RDWR, 0o600)
+    deadline = time.monotonic() + PREDECESSOR_SECONDS
+    try:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise WorkerRunsAlready(
+                        f"a worker named {settings.worker_name} runs already on {settings.data_dir}; "
+                        "stop it, or give this one another --name"
+                    ) from None
+                time.sleep(0.2)
+        yield
+    finally:
+        os.close(lock)
 
 
 def _host(product: Product) -> WorkerHost:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.models import Claim
+from workers import tree
 from workers.sandbox.port import Mount
 
 SANDBOX_USER_ID = 1000
@@ -51,25 +51,31 @@ class AttemptDirectory:
         return self.root / "spool"
 
     @property
+    def stopped_by_keeper(self) -> Path:
+        """A mark: the keeper began to stop this sandbox."""
+        return self.root / "stopped-by-keeper"
+
+    @property
     def git_out(self) -> Path:
         return self.root / "git-out"
 
     def create(self) -> None:
         """Make the directories; what an earlier, dead try left under the same name is removed first."""
         self.destroy()
-        self.root.mkdir(parents=True, mode=0o711)
+        self.root.mkdir(parents=True)
+        self.root.chmod(0o711)
         user = sandbox_user_id()
         for directory in (self.workspace, self.home, self.git_out):
-            directory.mkdir(mode=0o755)
+            _make(directory, 0o755)
             if os.geteuid() == 0:
                 os.chown(directory, user, user)
-        self.inbox.mkdir(mode=0o755)
-        self.spool.mkdir(mode=0o700)
+        _make(self.inbox, 0o755)
+        _make(self.spool, 0o700)
 
     def put_script(self, script: str) -> None:
         """Store the task's script. As an argument it could hold 128 KiB only."""
         path = self.inbox / SCRIPT_NAME
-        path.write_text(script)
+        path.write_text(script, encoding="utf-8")
         path.chmod(0o444)
 
     @staticmethod
@@ -78,8 +84,8 @@ class AttemptDirectory:
         return f"{INBOX_TARGET}/{SCRIPT_NAME}"
 
     def destroy(self) -> None:
-        """Remove everything. `rmtree` follows no link, and nothing of the task runs any more."""
-        shutil.rmtree(self.root, ignore_errors=False, onerror=_unlock) if self.root.exists() else None
+        """Remove everything; nothing of the task runs any more."""
+        tree.remove(self.root)
 
     def task_mounts(self) -> tuple[Mount, ...]:
         return (
@@ -89,14 +95,7 @@ class AttemptDirectory:
         )
 
 
-def _unlock(function: object, path: str, _error: object) -> None:
-    """A task may leave directories without write permission; a worker that is not root opens them first."""
-    target = Path(path)
-    if not target.parent.exists():
-        return
-    target.parent.chmod(0o700)
-    if target.is_dir() and not target.is_symlink():
-        target.chmod(0o700)
-        shutil.rmtree(target, ignore_errors=True)
-    else:
-        target.unlink(missing_ok=True)
+def _make(directory: Path, mode: int) -> None:
+    """Make a directory of exactly this mode: an operator's umask would hide the script from the sandbox's user."""
+    directory.mkdir()
+    directory.chmod(mode)

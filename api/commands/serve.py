@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from orchestrator import logs, settings
+from orchestrator.supervised import end_with_parent
 
 
 @click.command()
@@ -19,4 +20,5 @@ def api(host: str | None, port: int | None, stream_port: int | None, data_dir: P
     from api.server import Server  # noqa: PLC0415 - the web server is loaded only by who serves
 
     logs.install()
+    end_with_parent()
     Server(settings.load(host=host, port=port, stream_port=stream_port, data_dir=data_dir)).run()

@@ -10,7 +10,7 @@ from rich.table import Table
 from orchestrator import settings
 from orchestrator.cli import CommandFailed
 from workers.images import IMAGES, build
-from workers.sandbox.docker.engine import connect
+from workers.sandbox.docker.connection import ENGINE_ERRORS, options
 
 
 @click.group()
@@ -46,9 +46,6 @@ def list_images() -> None:
 
 def _engine() -> docker.DockerClient:
     try:
-        client = docker.DockerClient()
-        client.api = connect()
-        client.ping()
-    except docker.errors.DockerException as error:
+        return docker.DockerClient(**options())
+    except ENGINE_ERRORS as error:
         raise CommandFailed(f"the Docker Engine does not answer: {error}; start it, or set DOCKER_HOST") from error
-    return client

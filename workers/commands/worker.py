@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from pathlib import Path
 
 import click
@@ -19,8 +18,4 @@ def worker(name: str | None, concurrency: int | None, data_dir: Path | None) -> 
     from workers.service import serve  # noqa: PLC0415 - engine and broker are loaded only by who works
 
     logs.install()
-    serve(settings.load(worker_name=name, concurrency=concurrency, data_dir=data_dir), END_ALL_SIGNAL)
-
-
-END_ALL_SIGNAL = signal.SIGRTMIN
-"""`sandbox up` sends it before TERM on Ctrl-C: end the sandboxes too."""
+    serve(settings.load(worker_name=name, concurrency=concurrency, data_dir=data_dir))
