@@ -31,13 +31,35 @@ class StaleClaim(Exception):
 
 
 def pieces(data: bytes) -> list[bytes]:
-    """Split output into lines, line ends kept, a long line into pieces of `PIECE_BYTES`."""
+    """Split output into lines, line ends kept, a long line into pieces of at most `PIECE_BYTES`.
+
+    No piece ends within a UTF-8 character: each is decoded by itself.
+    """
     lines = data.split(b"\n")
     last = lines.pop()
     whole = [line + b"\n" for line in lines] + ([last] if last else [])
     if len(data) <= PIECE_BYTES:
         return whole
-    return [line[at : at + PIECE_BYTES] for line in whole for at in range(0, len(line), PIECE_BYTES)]
+    return [piece for line in whole for piece in _cut(line)]
+
+
+def _cut(line: bytes) -> Iterator[bytes]:
+    start = 0
+    while len(line) - start > PIECE_BYTES:
+        end = whole_characters(line, start + PIECE_BYTES)
+        yield line[start:end]
+        start = end
+    yield line[start:]
+
+
+def whole_characters(data: bytes, end: int) -> int:
+    """The last place up to `end` that cuts no UTF-8 character in two; `end` itself in other encodings."""
+    for back in range(1, min(4, end) + 1):
+        byte = data[end - back]
+        if byte & 0xC0 != 0x80:
+            length = 4 if byte >= 0xF0 else 3 if byte >= 0xE0 else 2 if byte >= 0xC0 else 1
+            return end - back if length > back else end
+    return end
 
 
 def output(stream: str, data: bytes, at: datetime) -> NewRecord:

@@ -12,18 +12,19 @@ class LeaseWatch:
 
     lease_seconds: float
     _moved: dict[str, tuple[int, float]] = field(default_factory=dict)
+    _lost: frozenset[str] = frozenset()
     _last_look: float | None = None
     _mass_loss_since: float | None = None
 
     def look(self, counters: Mapping[str, int], now: float) -> dict[str, float]:
         """Return for each worker whose lease is over how long it has been silent.
 
-        After a pause of our own the observation starts anew. When more than half of the workers seem lost
-        at once, they are believed one lease later: more likely the store or we were away.
+        After a pause of our own the observation starts anew. When more than half of the workers that were there
+        seem lost at once, they are believed one lease later: more likely the store or we were away.
         """
         if self._last_look is not None and now - self._last_look > max(5.0, self.lease_seconds / 2):
             self._moved.clear()
-            self._mass_loss_since = None
+            self._lost, self._mass_loss_since = frozenset(), None
         self._last_look = now
         self._moved = {
             name: self._moved[name] if self._moved.get(name, (None,))[0] == counter else (counter, now)
@@ -31,9 +32,16 @@ class LeaseWatch:
         }
         silence = {name: now - since for name, (_, since) in self._moved.items()}
         gone = {name: seconds for name, seconds in silence.items() if seconds > self.lease_seconds}
-        if 2 * len(gone) <= len(counters):
+        self._lost &= gone.keys()
+        if self._believable(len(gone) - len(self._lost), len(counters) - len(self._lost), now):
+            self._lost = frozenset(gone)
+        return {name: seconds for name, seconds in gone.items() if name in self._lost}
+
+    def _believable(self, newly_gone: int, there: int, now: float) -> bool:
+        """Those lost long ago say nothing about what happens now: they are no part of the mass."""
+        if 2 * newly_gone <= there:
             self._mass_loss_since = None
-            return gone
+            return True
         if self._mass_loss_since is None:
             self._mass_loss_since = now
-        return gone if now - self._mass_loss_since >= self.lease_seconds else {}
+        return now - self._mass_loss_since >= self.lease_seconds

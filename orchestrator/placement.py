@@ -10,6 +10,8 @@ from orchestrator.models import Overcommit, Resources
 
 GIB = 1 << 30
 NOTHING = Resources(0, 0, 0)
+_ROUNDING = 1e-6
+"""Cpus that a sum of fractions may be off: ten tasks of 0.7 cpus fit where seven are free."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,22 @@ class Host:
             int(self.size.disk_bytes * self.overcommit.disk),
         )
 
+    @property
+    def has_room(self) -> bool:
+        """Tell whether it takes tasks and has a free slot."""
+        return self.ready and self.used_slots < self.slots
+
+    @property
+    def room(self) -> Room:
+        """What a task may ask for to fit now, apart from the slot."""
+        size, used, capacity = self.size, self.used, self.capacity
+        largest = Resources(
+            _largest(capacity.cpus, used.cpus, size.cpus) + _ROUNDING,
+            int(_largest(capacity.memory_bytes, used.memory_bytes, size.memory_bytes)),
+            int(_largest(capacity.disk_bytes, used.disk_bytes, size.disk_bytes)),
+        )
+        return Room(largest, self.profiles, self.network_modes, self.agents)
+
     def effective(self, asked: Resources) -> Resources:
         """Clamp a request to the host's real size: the engine refuses more cpus than there are."""
         return Resources(
@@ -56,6 +74,16 @@ class Host:
             min(asked.memory_bytes, self.size.memory_bytes),
             min(asked.disk_bytes, self.size.disk_bytes),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """The largest request that fits on a worker now, and what else a task must be content with."""
+
+    largest: Resources
+    profiles: frozenset[str]
+    network_modes: frozenset[str]
+    agents: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +117,17 @@ def place(tasks: Iterable[Wanted], hosts: Sequence[Host]) -> Placement:
 
 def why_never(task: Wanted, host: Host) -> str | None:
     """Return why `host` could not hold `task` even when idle, or None when it could."""
-    asked, capacity = task.requested, host.capacity
     if task.agent not in host.agents:
         return f"it runs no {task.agent!r} tasks"
     if task.profile not in host.profiles:
         return f"it does not offer the profile {task.profile!r}"
     if task.network_mode not in host.network_modes:
         return f"it cannot enforce network_mode {task.network_mode!r}"
-    if asked.cpus > capacity.cpus:
+    return _too_large(task.requested, host.capacity)
+
+
+def _too_large(asked: Resources, capacity: Resources) -> str | None:
+    if asked.cpus > capacity.cpus + _ROUNDING:
         return f"{asked.cpus:g} cpus are asked for and it has {capacity.cpus:g}"
     if asked.memory_bytes > capacity.memory_bytes:
         return f"{_gib(asked.memory_bytes)} of memory are asked for and it has {_gib(capacity.memory_bytes)}"
@@ -113,7 +144,7 @@ def why_not_now(task: Wanted, host: Host) -> str | None:
     if host.used_slots >= host.slots:
         return f"all {host.slots} slots are taken"
     total, capacity = host.used + host.effective(task.requested), host.capacity
-    if total.cpus > capacity.cpus:
+    if total.cpus > capacity.cpus + _ROUNDING:
         return f"{capacity.cpus - host.used.cpus:g} of {capacity.cpus:g} cpus are free"
     if total.memory_bytes > capacity.memory_bytes:
         return f"{_gib(capacity.memory_bytes - host.used.memory_bytes)} of memory are free"
@@ -143,6 +174,12 @@ def _reason(task: Wanted, host: Host) -> str:
     if not host.ready:
         return host.trouble or "it is not running"
     return why_not_now(task, host) or "it is free"
+
+
+def _largest(capacity: float, used: float, size: float) -> float:
+    """A request beyond the host's size counts as that size: where it is free, all up to the capacity fits."""
+    free = capacity - used
+    return capacity if size <= free else free
 
 
 def _load(host: Host) -> float:

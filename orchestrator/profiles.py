@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,14 +28,24 @@ BUILT_IN = {
     "agentic-dev": Profile("agentic-dev", "sandbox/agentic-dev:latest"),
 }
 
-_TYPES: dict[str, type | tuple[type, ...]] = {
-    "image": str,
-    "allowed_images": list,
-    "writable_root": bool,
-    "runtime": str,
-    "pids": int,
-    "tmp_bytes": int,
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and value != ""
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+_FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "image": ("a text", _is_text),
+    "allowed_images": ("a list of texts", lambda value: isinstance(value, list) and all(map(_is_text, value))),
+    "writable_root": ("true or false", lambda value: isinstance(value, bool)),
+    "runtime": ("a text", _is_text),
+    "pids": ("a whole number above 0", _is_count),
+    "tmp_bytes": ("a whole number above 0", _is_count),
 }
+"""What a profile may say: the words for a value, and the test of one."""
 
 
 def load_profiles(path: str, errors: list[str]) -> dict[str, Profile]:
@@ -43,11 +54,11 @@ def load_profiles(path: str, errors: list[str]) -> dict[str, Profile]:
     if path:
         try:
             document = yaml.safe_load(Path(path).read_text())
-        except (OSError, yaml.YAMLError) as error:
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             errors.append(f"SANDBOX_PROFILES={path} cannot be read: {error}; correct the file or unset it")
             return profiles
         if not isinstance(document, dict):
-            errors.append(f"SANDBOX_PROFILES={path} must be a map: profile name -> {', '.join(_TYPES)}")
+            errors.append(f"SANDBOX_PROFILES={path} must be a map: profile name -> {', '.join(_FIELDS)}")
             return profiles
         for name, fields in document.items():
             _add(profiles, str(name), fields, errors)
@@ -56,11 +67,11 @@ def load_profiles(path: str, errors: list[str]) -> dict[str, Profile]:
 
 def _add(profiles: dict[str, Profile], name: str, fields: Any, errors: list[str]) -> None:
     if not isinstance(fields, dict):
-        errors.append(f"profile {name} must be a map of {', '.join(_TYPES)}")
+        errors.append(f"profile {name} must be a map of {', '.join(_FIELDS)}")
         return
-    bad = [key for key, value in fields.items() if key not in _TYPES or not isinstance(value, _TYPES[key])]
+    bad = [problem for key, value in fields.items() if (problem := _problem(key, value))]
     if bad:
-        errors.append(f"profile {name}: {', '.join(map(str, bad))} is unknown or of the wrong type; use {_TYPES}")
+        errors.append(f"profile {name}: {'; '.join(bad)}")
         return
     if name not in profiles and "image" not in fields:
         errors.append(f"profile {name} names no image; add `image: NAME:TAG`")
@@ -68,3 +79,10 @@ def _add(profiles: dict[str, Profile], name: str, fields: Any, errors: list[str]
     known: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}
     base = profiles.get(name)
     profiles[name] = replace(base, **known) if base else Profile(name, **known)
+
+
+def _problem(key: Any, value: Any) -> str | None:
+    if key not in _FIELDS:
+        return f"{key!r} is no field of a profile; use {', '.join(_FIELDS)}"
+    words, fits = _FIELDS[key]
+    return None if fits(value) else f"{key} is {value!r}; give {words}"

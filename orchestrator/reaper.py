@@ -7,7 +7,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from orchestrator import clock
 from orchestrator.leases import LeaseWatch
+from orchestrator.models import WorkerState
 from orchestrator.product import Product
 from orchestrator.services.place import deliver
 from orchestrator.services.reap import due_duties, purge_expired
@@ -51,7 +52,7 @@ class Reaper:
         while not self._stop.wait(self._every):
             try:
                 with leadership(self._product.database) as leading:
-                    while leading and not self._stop.is_set():
+                    while leading() and not self._stop.is_set():
                         self.sweep(time.monotonic())
                         self._stop.wait(self._every)
             except StoreUnavailable as error:
@@ -64,7 +65,9 @@ class Reaper:
         """One round of every duty that is due. `now` is monotonic seconds."""
         at = clock.now()
         with self._product.database.read() as tx:
-            silent = self._leases.look({one.name: one.heartbeat for one in workers.all_of(tx)}, now)
+            # A stopped worker says nothing by being silent; its attempts have a date of their own.
+            watched = [one for one in workers.all_of(tx) if one.state is not WorkerState.STOPPED]
+            silent = self._leases.look({one.name: one.heartbeat for one in watched}, now)
             duties = due_duties(tx, at, silent, self._grace)
         for duty in duties:
             with self._product.database.write() as tx:
@@ -76,23 +79,37 @@ class Reaper:
 
 
 @contextmanager
-def leadership(database: Database) -> Iterator[bool]:
-    """Hold the reaper lock if it is free. The store frees it when the holder dies: no row with a date."""
+def leadership(database: Database) -> Iterator[Callable[[], bool]]:
+    """Take the reaper lock if it is free; what is yielded tells whether it is held (still).
+
+    The store frees it when the holder dies: no row with a date. On PostgreSQL it lasts as long as its
+    connection, so it can be lost before. Raises `StoreUnavailable`.
+    """
     if database.is_sqlite:
         lock = os.open(Path(str(database.url.database)).with_suffix(".reaper.lock"), os.O_CREAT | os.O_RDWR, 0o600)
         try:
-            yield _flocked(lock)
+            held = _flocked(lock)
+            yield lambda: held
         finally:
             os.close(lock)
         return
-    with database.engine.connect() as connection:
-        query = sa.text("SELECT pg_try_advisory_lock(:key)")
-        leading = bool(connection.scalar(query, {"key": _LOCK_KEY}))
+    with database.session() as connection:
+        held = bool(connection.scalar(sa.text("SELECT pg_try_advisory_lock(:key)"), {"key": _LOCK_KEY}))
         try:
-            yield leading
+            yield lambda: held and _answers(connection)
         finally:
-            if leading:
+            if held and _answers(connection):
                 connection.execute(sa.text("SELECT pg_advisory_unlock(:key)"), {"key": _LOCK_KEY})
+
+
+def _answers(connection: sa.Connection) -> bool:
+    if connection.invalidated:  # a new one would answer, and not hold the lock
+        return False
+    try:
+        connection.execute(sa.text("SELECT 1"))
+    except sa.exc.DBAPIError:
+        return False
+    return True
 
 
 def _flocked(descriptor: int) -> bool:

@@ -92,7 +92,7 @@ class _Reader:
     def integer(self, name: str, default: int, low: int, high: int) -> int:
         value = self.number(name, default, low, high)
         if value != int(value):
-            self.errors.append(f"{name}={value!r} is no whole number; correct it or unset it")
+            self.errors.append(f"{name}={value:g} is no whole number; correct it or unset it")
         return int(value)
 
     def flag(self, name: str) -> bool:
@@ -155,6 +155,11 @@ def load(environment: Mapping[str, str] | None = None, *, embedded: bool = False
     if values["engine_log_driver"] not in {"json-file", "none"}:
         # `local` loses data on rotation and is not byte-exact (core-path.md §0, finding 2).
         read.errors.append("SANDBOX_ENGINE_LOG_DRIVER takes json-file (recoverable) or none (faster)")
+    if values["heartbeat_seconds"] >= values["lease_seconds"]:
+        read.errors.append(
+            f"SANDBOX_HEARTBEAT_SECONDS={values['heartbeat_seconds']:g} is not below SANDBOX_LEASE_SECONDS="
+            f"{values['lease_seconds']:g}: every worker would be lost between two heartbeats; make the lease longer"
+        )
     if values["host"] not in LOOPBACK and not values["allow_open"]:
         read.errors.append(
             f"host {values['host']} is not a loopback address, and the API has no access tokens yet: anybody who "
@@ -175,4 +180,10 @@ def _file_repositories(read: _Reader, *, open_by_default: bool) -> bool | tuple[
     raw = read.text("SANDBOX_FILE_REPOSITORIES", "true" if open_by_default else "false")
     if raw.lower() in {"true", "false"}:
         return raw.lower() == "true"
-    return tuple(os.path.realpath(part) for part in raw.split(":") if part)
+    directories = [part for part in raw.split(":") if part]
+    for part in directories:
+        if not Path(part).is_absolute():
+            read.errors.append(
+                f"SANDBOX_FILE_REPOSITORIES holds {part!r}: it takes true, false or absolute directories; correct it"
+            )
+    return tuple(os.path.realpath(part) for part in directories)

@@ -40,7 +40,7 @@ class Event(StrEnum):
     WORKSPACE_MADE = "workspace_made"  # staging -> provisioning
     SANDBOX_VERIFIED = "sandbox_verified"  # provisioning -> ready
     GATE_OPENED = "gate_opened"  # ready -> running
-    ENDED = "ended"  # any owned state -> completing: the command ended or is being stopped
+    ENDED = "ended"  # running -> completing: the command ended or is being stopped
     SUCCEED = "succeed"  # completing -> completed
     FAIL = "fail"  # any non-terminal state -> failed
     PRESERVE = "preserve"  # running, completing -> failed_preserved

@@ -115,7 +115,7 @@ def _store(settings: Settings) -> Iterator[Finding]:
         database.ping()
         database.close()
         yield ok("store", f"{settings.store_url.split('://')[0]} answers")
-    except (StoreUnavailable, OSError) as error:
+    except (StoreUnavailable, ValueError, OSError) as error:
         yield problem("store", str(error), "start it, or correct SANDBOX_STORE_URL")
 
 

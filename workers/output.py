@@ -160,7 +160,7 @@ class OutputPump:
         data = self._progress.held.pop(stream, b"") + data
         end = data.rfind(b"\n") + 1
         if len(data) - end >= journal.PIECE_BYTES:
-            end = whole_characters(data, len(data))
+            end = journal.whole_characters(data, len(data))
         if end < len(data):
             self._progress.held[stream] = data[end:]
         return self._rows(stream, data[:end], at)
@@ -174,17 +174,23 @@ class OutputPump:
         rows = []
         while data:
             end = len(data) if len(data) <= journal.ROW_BYTES else data.rfind(b"\n", 0, journal.ROW_BYTES) + 1
-            end = end or whole_characters(data, journal.PIECE_BYTES)
+            end = end or journal.whole_characters(data, journal.PIECE_BYTES)
             rows.append(journal.output(stream, data[:end], at))
             data = data[end:]
         return rows
 
-    def _flush_held(self, older_than: float) -> None:
-        if self._held_since is None or time.monotonic() - self._held_since < older_than:
+    def _flush_held(self, older_than: float, *, at_end: bool = False) -> None:
+        """Deliver unfinished lines as they are; half a character waits for its other half."""
+        if not at_end and (self._held_since is None or time.monotonic() - self._held_since < older_than):
             return
         held, self._progress.held, self._held_since = self._progress.held, {}, None
-        now = datetime.now(UTC)
-        self._write([row for stream, data in held.items() for row in self._rows(stream, data, now)])
+        now, rows = datetime.now(UTC), []
+        for stream, data in held.items():
+            end = len(data) if at_end else journal.whole_characters(data, len(data))
+            rows += self._rows(stream, data[:end], now)
+            if end < len(data):
+                self._progress.held[stream] = data[end:]
+        self._write(rows)
 
     def _write(self, records: list[NewRecord]) -> None:
         progress = self._progress
@@ -198,21 +204,10 @@ class OutputPump:
 
     def _finish(self) -> None:
         if self._progress.held:
-            self._held_since = 0.0
-            self._flush_held(older_than=0)
+            self._flush_held(older_than=0, at_end=True)
         dropped = self._progress.dropped_bytes
         if dropped:
             self._writer.write(self._claim, [gap(f"{dropped} bytes were dropped: the log limit was reached", dropped)])
-
-
-def whole_characters(data: bytes, end: int) -> int:
-    """The last place up to `end` that cuts no UTF-8 character in two; `end` itself in other encodings."""
-    for back in range(1, min(4, end) + 1):
-        byte = data[end - back]
-        if byte & 0xC0 != 0x80:
-            length = 4 if byte >= 0xF0 else 3 if byte >= 0xE0 else 2 if byte >= 0xC0 else 1
-            return end - back if length > back else end
-    return end
 
 
 def _small(chunks: list[Chunk]) -> bool:

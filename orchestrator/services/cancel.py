@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 
 from orchestrator import clock
 from orchestrator.broker.messages import BrokerUnavailable
-from orchestrator.models import Cancellation, Task
+from orchestrator.models import Cancellation, Claim, Task
 from orchestrator.outcomes import Outcome, Reason
 from orchestrator.product import Product
-from orchestrator.services.conclude import end
-from orchestrator.services.place import deliver, place
+from orchestrator.services.conclude import conclude, end
+from orchestrator.services.place import deliver, place, take_turn
 from orchestrator.states import State
 from orchestrator.store import tasks
 
@@ -51,7 +51,8 @@ def cancel(product: Product, task_id: str, wish: Wish) -> Task:
     """
     at = clock.now()
     with product.database.write() as tx:
-        task = tasks.get(tx, task_id)
+        take_turn(tx)
+        task = tasks.get(tx, task_id, for_update=True)
         if task is None:
             raise TaskNotFound(task_id)
         if task.is_terminal:
@@ -79,6 +80,15 @@ def confirmed(task: Task, exit_code: int | None = None) -> Outcome:
     why = f": {wish.reason}" if wish and wish.reason else ""
     by = wish.requested_by if wish else "nobody"
     return Outcome(Reason.CANCELLED, f"cancelled by {by}{why}", exit_code=exit_code)
+
+
+def conclude_cancelled(product: Product, claim: Claim) -> None:
+    """End an attempt as cancelled, once its sandbox is gone. Raises `StaleClaim`."""
+    with product.database.read() as tx:
+        task = tasks.get(tx, claim.task_id)
+    if task is None:
+        raise TaskNotFound(claim.task_id)
+    conclude(product, claim, confirmed(task))
 
 
 def _tell(product: Product, task: Task) -> None:

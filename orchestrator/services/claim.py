@@ -6,10 +6,9 @@ import logging
 from typing import Any
 
 from orchestrator import clock
-from orchestrator.journal import StaleClaim
 from orchestrator.models import Cancellation, Claim, Task
 from orchestrator.product import Product
-from orchestrator.states import Event, State
+from orchestrator.states import Event, State, after
 from orchestrator.store import tasks
 from orchestrator.store.lifecycle import transition
 
@@ -23,23 +22,20 @@ def claim(product: Product, worker: str, task_id: str, attempt: int) -> Task | N
     """
     at = clock.now()
     with product.database.write() as tx:
-        task = tasks.get(tx, task_id)
+        task = tasks.get(tx, task_id, for_update=True)
         if task is None or task.state is not State.PENDING or task.worker != worker or task.attempt + 1 != attempt:
             return None
         mine = Claim(task_id, attempt, task.fence + 1)
-        try:
-            transition(
-                tx,
-                task.claim,
-                State.PENDING,
-                Event.CLAIM,
-                at=at,
-                message=f"worker {worker} makes the workspace",
-                next_claim=mine,
-                counted_attempts=task.counted_attempts + 1,
-            )
-        except StaleClaim:
-            return None
+        transition(
+            tx,
+            task.claim,
+            State.PENDING,
+            Event.CLAIM,
+            at=at,
+            message=f"worker {worker} makes the workspace",
+            next_claim=mine,
+            counted_attempts=task.counted_attempts + 1,
+        )
         tasks.insert_attempt(tx, mine, worker, at)
         claimed = tasks.get(tx, task_id)
     log.info("attempt claimed", extra={"task": task_id, "attempt": attempt, "worker": worker})
@@ -51,17 +47,19 @@ def advance(
 ) -> Cancellation | None:
     """Record the next step of an attempt with what is known of it now; return the wish to cancel it, if any.
 
-    Raises `StaleClaim`.
+    Call it again after `StoreUnavailable`: a step that did reach the store is not taken twice. Raises `StaleClaim`.
     """
     at = clock.now()
     with product.database.write() as tx:
+        task = tasks.get(tx, claim.task_id, for_update=True)
+        if task and task.claim == claim and task.state is after(expected, event):
+            return task.cancellation
         columns = {"applied": attempt_facts["applied"]} if "applied" in attempt_facts else {}
         transition(tx, claim, expected, event, at=at, message=message, **columns)
         if event is Event.GATE_OPENED:
             attempt_facts["running_at"] = at
         if attempt_facts:
             tasks.note_attempt(tx, claim, **attempt_facts)
-        task = tasks.get(tx, claim.task_id)
         return task.cancellation if task else None
 
 

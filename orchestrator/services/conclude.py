@@ -15,7 +15,7 @@ from orchestrator.manifest import Manifest
 from orchestrator.models import Claim, Task
 from orchestrator.outcomes import Outcome, Reason, failure
 from orchestrator.product import Product
-from orchestrator.services.place import Message, deliver, place
+from orchestrator.services.place import Message, deliver, place, take_turn
 from orchestrator.states import Event, State
 from orchestrator.store import tasks, workers
 from orchestrator.store.lifecycle import transition
@@ -35,14 +35,18 @@ def conclude(product: Product, claim: Claim, outcome: Outcome, *, preserve_hint:
 
     With `preserve_hint` (how to look inside) a failure that no retry follows becomes `failed_preserved`.
 
+    Call it again after `StoreUnavailable`: what did reach the store the first time is answered, not done twice.
     Raises `StaleClaim`, and `CancelRequested` (nothing written) when a cancellation came first: a 202 was
     given for it, so the task must end `cancelled`, and only once its sandbox is gone.
     """
     at = clock.now()
     with product.database.write() as tx:
+        take_turn(tx)
         task = tasks.get(tx, claim.task_id)
         if task is None or task.claim != claim:
             raise StaleClaim(claim)
+        if task.is_terminal:
+            return task.state
         if task.cancellation and outcome.reason is not Reason.CANCELLED:
             raise CancelRequested
         state = end(tx, task, outcome, at, preserve_hint=preserve_hint)
@@ -55,46 +59,92 @@ def conclude(product: Product, claim: Claim, outcome: Outcome, *, preserve_hint:
     return state
 
 
-def end(tx: sa.Connection, task: Task, outcome: Outcome, at: datetime, *, preserve_hint: str | None = None) -> State:
-    """Write the ending of a task's present attempt inside a transaction."""
+def end(
+    tx: sa.Connection,
+    task: Task,
+    outcome: Outcome,
+    at: datetime,
+    *,
+    preserve_hint: str | None = None,
+    taken: bool = False,
+) -> State:
+    """Write the ending of a task's present attempt inside a transaction that took its turn.
+
+    `taken`: another one than its worker ends it, so the fence rises and refuses what that worker still writes.
+    """
     manifest = Manifest.from_definition(task.definition)
     lifecycle = manifest.lifecycle
     retry = _may_retry(task, outcome, manifest)
     preserved = bool(preserve_hint) and not retry
     if preserved:
         outcome = replace(outcome, hint=preserve_hint)
-    columns: dict[str, Any]
     if retry:
-        columns = {
-            "worker": None,
-            "sent_at": None,
-            "not_before": at + timedelta(seconds=lifecycle.retry.backoff_seconds),
-        }
-        event, message = Event.RETRY, f"attempt {task.attempt} ended: {outcome.message}; another one follows"
-    else:
-        event = _event(outcome, preserved=preserved)
-        message = outcome.message
-        columns = {"outcome": outcome.to_dict(), "exit_code": outcome.exit_code}
-        if preserved:
-            columns["preserve_until"] = at + timedelta(seconds=lifecycle.preserve_for_seconds)
-    state = transition(tx, task.claim, task.state, event, at=at, message=message, **columns)
+        not_before = at + timedelta(seconds=lifecycle.retry.backoff_seconds)
+        text = f"attempt {task.attempt} ended: {outcome.message}; another one follows"
+        _wait_again(tx, task, outcome, at, text, not_before=not_before)
+        return State.PENDING
+    columns: dict[str, Any] = {"outcome": outcome.to_dict(), "exit_code": outcome.exit_code}
+    if preserved:
+        columns["preserve_until"] = at + timedelta(seconds=lifecycle.preserve_for_seconds)
+    event = _event(outcome, preserved=preserved)
+    next_claim = _fenced(task) if taken else None
+    state = transition(
+        tx, task.claim, task.state, event, at=at, message=outcome.message, next_claim=next_claim, **columns
+    )
     if task.attempt:
-        ended_as = State.FAILED if retry else state
-        tasks.finish_attempt(tx, task.claim, ended_as, outcome, at, preserved=preserved)
+        tasks.finish_attempt(tx, task.claim, state, outcome, at, preserved=preserved)
     return state
 
 
-def give_back(product: Product, claim: Claim, worker: str, why: str, *, trouble: str | None = None) -> None:
-    """A worker gives back an attempt that it had not begun to run. Raises `StaleClaim`.
+def _wait_again(
+    tx: sa.Connection,
+    task: Task,
+    outcome: Outcome,
+    at: datetime,
+    message: str,
+    *,
+    not_before: datetime | None = None,
+    **columns: Any,
+) -> None:
+    """End the attempt and return the task to the queue. The fence rises: what the attempt's worker says is over."""
+    queue = Manifest.from_definition(task.definition).lifecycle.queue_timeout_seconds
+    transition(
+        tx,
+        task.claim,
+        task.state,
+        Event.RETRY,
+        at=at,
+        message=message,
+        next_claim=_fenced(task),
+        reason=outcome.reason.value,
+        worker=None,
+        sent_at=None,
+        not_before=not_before,
+        queue_deadline=(not_before or at) + timedelta(seconds=queue) if queue else None,
+        **columns,
+    )
+    tasks.finish_attempt(tx, task.claim, State.FAILED, outcome, at, preserved=False)
 
+
+def _fenced(task: Task) -> Claim:
+    return replace(task.claim, fence=task.fence + 1)
+
+
+def give_back(product: Product, claim: Claim, worker: str, why: str, *, trouble: str | None = None) -> None:
+    """A worker gives back an attempt that it had not begun to run.
+
+    Raises `StaleClaim`, and `CancelRequested` (nothing written) when the task must end `cancelled` instead.
     `trouble`, if any, is what keeps this worker from running tasks: placement leaves it out until its next
     heartbeat says otherwise.
     """
     at = clock.now()
     with product.database.write() as tx:
+        take_turn(tx)
         task = tasks.get(tx, claim.task_id)
-        if task is None or task.claim != claim:
+        if task is None or task.claim != claim or task.is_terminal:
             raise StaleClaim(claim)
+        if task.cancellation:
+            raise CancelRequested
         if trouble:
             workers.set_trouble(tx, worker, trouble)
         _place_again(tx, task, failure(Reason.WORKER_LOST, why), at)
@@ -111,7 +161,7 @@ def lose(tx: sa.Connection, task: Task, worker: str, at: datetime) -> list[Messa
         message += "; if its host still runs, the sandbox may run too until the host's return destroys it"
     outcome = failure(Reason.WORKER_LOST, message, hint=hint)
     if ran:
-        end(tx, task, outcome, at)
+        end(tx, task, outcome, at, taken=True)
     else:
         _place_again(tx, task, outcome, at)
     return place(tx, at)
@@ -120,17 +170,17 @@ def lose(tx: sa.Connection, task: Task, worker: str, at: datetime) -> list[Messa
 def _place_again(tx: sa.Connection, task: Task, outcome: Outcome, at: datetime) -> None:
     """End an attempt that had not begun to run, without counting it; too many such ends count (design §2)."""
     if task.cancellation or task.uncounted_losses >= MAX_UNCOUNTED_LOSSES:
-        end(tx, task, outcome, at)
+        end(tx, task, outcome, at, taken=True)
         return
-    columns: dict[str, Any] = {
-        "worker": None,
-        "sent_at": None,
-        "counted_attempts": task.counted_attempts - 1,
-        "uncounted_losses": task.uncounted_losses + 1,
-    }
-    text = f"{outcome.message}; it is placed again"
-    transition(tx, task.claim, task.state, Event.RETRY, at=at, message=text, **columns)
-    tasks.finish_attempt(tx, task.claim, State.FAILED, outcome, at, preserved=False)
+    _wait_again(
+        tx,
+        task,
+        outcome,
+        at,
+        f"{outcome.message}; it is placed again",
+        counted_attempts=task.counted_attempts - 1,
+        uncounted_losses=task.uncounted_losses + 1,
+    )
 
 
 def _may_retry(task: Task, outcome: Outcome, manifest: Manifest) -> bool:

@@ -7,13 +7,14 @@ from datetime import timedelta
 from orchestrator import clock
 from orchestrator.models import Worker, WorkerState
 from orchestrator.product import Product
-from orchestrator.services.place import deliver, place
+from orchestrator.services.place import deliver, place, take_turn
 from orchestrator.store import tasks, workers
 
 
 def register(product: Product, worker: Worker) -> None:
     """Store what the worker can do and place what waited for it. Raises `StoreUnavailable`."""
     with product.database.write() as tx:
+        take_turn(tx)
         workers.register(tx, worker)
         tasks.unassign(tx, worker.name)
         messages = place(tx, clock.now())
@@ -24,6 +25,7 @@ def heartbeat(product: Product, name: str, trouble: str | None) -> None:
     """Renew the lease. Raises `StoreUnavailable`, `UnknownWorker`."""
     at = clock.now()
     with product.database.write() as tx:
+        take_turn(tx)
         changed = workers.beat(tx, name, at, trouble)
         if changed and trouble:
             tasks.unassign(tx, name)
@@ -35,6 +37,7 @@ def stop(product: Product, name: str, adopt_seconds: float) -> None:
     """Say goodbye after TERM: live attempts wait `adopt_seconds` for this worker, the rest goes elsewhere."""
     at = clock.now()
     with product.database.write() as tx:
+        take_turn(tx)
         workers.set_state(tx, name, WorkerState.STOPPED, adopt_until=at + timedelta(seconds=adopt_seconds))
         tasks.unassign(tx, name)
         messages = place(tx, at)

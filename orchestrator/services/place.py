@@ -15,6 +15,7 @@ from orchestrator.manifest import Manifest
 from orchestrator.models import Resources
 from orchestrator.placement import Wanted
 from orchestrator.store import tasks, workers
+from orchestrator.store.tasks import Candidate
 
 log = logging.getLogger(__name__)
 
@@ -33,15 +34,40 @@ Message = tuple[str, str, int]
 """(worker, task, attempt): what `deliver` sends after the transaction that placed it."""
 
 
-@PLACEMENT_SECONDS.time()
-def place(tx: sa.Connection, at: datetime) -> list[Message]:
-    """Run one round of placement inside a write transaction; return the messages to send after its commit."""
+def take_turn(tx: sa.Connection) -> None:
+    """Let one transaction at a time place, end or cancel tasks. Call it first in every one that may `place`.
+
+    First, because a transaction that waited here with a task's row in hand would be waited for by the placing one.
+    """
     if tx.dialect.name == "postgresql":  # on SQLite the write transaction itself is the lock
         tx.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK_KEY})
-    waiting = {one.wanted.task_id: one for one in tasks.candidates(tx, at, ROUND)}
+
+
+@PLACEMENT_SECONDS.time()
+def place(tx: sa.Connection, at: datetime) -> list[Message]:
+    """Run one round of placement in a transaction that took its turn; return what to send after its commit.
+
+    Called when room appeared: an attempt ended, a worker reported.
+    """
+    waiting = tasks.candidates(tx, at, ROUND)
     if not waiting:
         return []
-    result = placement.place([one.wanted for one in waiting.values()], workers.hosts(tx))
+    messages = _assign(tx, waiting, at)
+    if len(waiting) == ROUND:  # a crowd that waits for one worker must not hide the task that fits another
+        rooms = [host.room for host in workers.hosts(tx) if host.has_room]
+        messages += _assign(tx, tasks.candidates(tx, at, ROUND, rooms), at) if rooms else []
+    return messages
+
+
+@PLACEMENT_SECONDS.time()
+def place_one(tx: sa.Connection, task_id: str, at: datetime) -> list[Message]:
+    """Place a task that was just stored. No room appeared, so the others that wait need no second look."""
+    return _assign(tx, tasks.candidates(tx, at, 1, only=task_id), at)
+
+
+def _assign(tx: sa.Connection, candidates: list[Candidate], at: datetime) -> list[Message]:
+    waiting = {one.wanted.task_id: one for one in candidates}
+    result = placement.place([one.wanted for one in candidates], workers.hosts(tx))
     news = [(task_id, why) for task_id, why in result.waiting.items() if waiting[task_id].reason != why]
     tasks.set_waiting(tx, news)
     return [

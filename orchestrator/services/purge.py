@@ -28,18 +28,19 @@ def purge(product: Product, task_id: str) -> None:
     Raises `TaskNotFound`, `NotTerminal`, `StoreUnavailable`.
     """
     at = clock.now()
-    with product.database.write() as tx:
+    with product.database.read() as tx:
         task = tasks.get(tx, task_id)
-        if task is None:
-            raise TaskNotFound(task_id)
-        if not task.is_terminal:
-            raise NotTerminal(task)
+    if task is None:
+        raise TaskNotFound(task_id)
+    if not task.is_terminal:  # and a task never leaves a terminal state
+        raise NotTerminal(task)
+    product.artifacts.delete_prefix(storage_prefix(task_id))  # first: a purge that broke off is seen, and repeated
+    with product.database.write() as tx:
         journal.delete_of(tx, task_id)
         artifacts.delete_of(tx, task_id)
         tasks.mark_purged(tx, task_id, at)
         if task.preserve_until:
             tx.execute(table.update().where(table.c.id == task_id).values(preserve_until=at))
-    product.artifacts.delete_prefix(storage_prefix(task_id))
     log.info("task purged", extra={"task": task_id})
 
 

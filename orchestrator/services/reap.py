@@ -8,12 +8,13 @@ from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 
-from orchestrator.models import WorkerState
+from orchestrator.models import Worker, WorkerState
 from orchestrator.outcomes import Reason, failure
 from orchestrator.product import Product
 from orchestrator.services.conclude import end, lose
-from orchestrator.services.place import Message, place
+from orchestrator.services.place import Message, place, take_turn
 from orchestrator.services.purge import purge
+from orchestrator.states import State
 from orchestrator.store import tasks, workers
 
 log = logging.getLogger(__name__)
@@ -25,6 +26,7 @@ PURGE_BATCH = 100
 
 def lose_silent_workers(tx: sa.Connection, at: datetime, silent: Mapping[str, float], grace: float) -> list[Message]:
     """Mark silent workers lost; end their attempts only after lease + `grace`, when the keeper has stopped them."""
+    take_turn(tx)
     messages: list[Message] = []
     for worker in workers.all_of(tx):
         silence = silent.get(worker.name)
@@ -33,17 +35,17 @@ def lose_silent_workers(tx: sa.Connection, at: datetime, silent: Mapping[str, fl
             tasks.unassign(tx, worker.name)
             log.warning("worker lost", extra={"worker": worker.name, "silent_seconds": silence})
             messages += place(tx, at)
-        elif (worker.state is WorkerState.LOST and silence is not None and silence > grace) or (
-            worker.state is WorkerState.STOPPED and (workers.adopt_until(tx, worker.name) or at) <= at
-        ):
+        elif _is_over(tx, worker, silence, grace, at):
             messages += _lose_attempts(tx, worker.name, at)
     return messages
 
 
 def _lose_attempts(tx: sa.Connection, worker: str, at: datetime) -> list[Message]:
     messages: list[Message] = []
-    for task, _ in tasks.live_attempts(tx, worker):
-        messages += lose(tx, task, worker, at)
+    for seen, _ in tasks.live_attempts(tx, worker):
+        task = tasks.get(tx, seen.id, for_update=True)
+        if task and task.claim == seen.claim:  # it may have gone a step further since it was seen
+            messages += lose(tx, task, worker, at)
     return messages
 
 
@@ -53,8 +55,12 @@ def send_again(tx: sa.Connection, at: datetime) -> list[Message]:
 
 
 def expire_queue(tx: sa.Connection, at: datetime) -> list[Message]:
-    """End what waited longer than its `queue_timeout`."""
-    for task in tasks.overdue_in_queue(tx, at):
+    """End what waited longer than its `queue_timeout`; what it held on a worker is free then."""
+    take_turn(tx)
+    for seen in tasks.overdue_in_queue(tx, at):
+        task = tasks.get(tx, seen.id, for_update=True)
+        if task is None or task.state is not State.PENDING:  # claimed since it was seen
+            continue
         why = task.state_message or "no worker had room"
         hint = "raise lifecycle.queue_timeout or priority, or add workers"
         end(
@@ -63,11 +69,12 @@ def expire_queue(tx: sa.Connection, at: datetime) -> list[Message]:
             failure(Reason.QUEUE_EXPIRED, f"not started within its queue_timeout: {why}", hint=hint),
             at,
         )
-    return []
+    return place(tx, at)
 
 
 def place_after_backoff(tx: sa.Connection, at: datetime) -> list[Message]:
     """Place retries whose backoff is over."""
+    take_turn(tx)
     tasks.end_backoff(tx, at)
     return place(tx, at)
 
@@ -105,10 +112,13 @@ def _workers_need_care(tx: sa.Connection, at: datetime, silent: Mapping[str, flo
         silence = silent.get(worker.name)
         if worker.state is WorkerState.ACTIVE and silence is not None:
             return True
-        if worker.state is WorkerState.LOST and silence is not None and silence > grace:
-            if tasks.live_attempts(tx, worker.name):
-                return True
-        if worker.state is WorkerState.STOPPED and (workers.adopt_until(tx, worker.name) or at) <= at:
-            if tasks.live_attempts(tx, worker.name):
-                return True
+        if _is_over(tx, worker, silence, grace, at) and tasks.live_attempts(tx, worker.name):
+            return True
     return False
+
+
+def _is_over(tx: sa.Connection, worker: Worker, silence: float | None, grace: float, at: datetime) -> bool:
+    """Tell whether nobody has to wait any longer for what the worker had: its keeper has stopped it by now."""
+    if worker.state is WorkerState.STOPPED:
+        return (workers.adopt_until(tx, worker.name) or at) <= at
+    return worker.state is WorkerState.LOST and silence is not None and silence > grace

@@ -13,7 +13,7 @@ from orchestrator import clock, placement
 from orchestrator.manifest import InvalidManifest, Manifest, ManifestError
 from orchestrator.models import Resources, Task
 from orchestrator.product import Product
-from orchestrator.services.place import deliver, place, wanted
+from orchestrator.services.place import deliver, place_one, take_turn, wanted
 from orchestrator.store import idempotency, tasks, workers
 
 log = logging.getLogger(__name__)
@@ -46,6 +46,7 @@ def submit(
     task_id = manifest.id or str(uuid.uuid4())
     fingerprint = _fingerprint(manifest)
     with product.database.write() as tx:
+        take_turn(tx)
         earlier = _earlier(tx, idempotency_key, fingerprint)
         if earlier is not None:
             return earlier
@@ -55,7 +56,7 @@ def submit(
         task = tasks.insert(tx, task_id, manifest, at=at, message=message, rerun_of=rerun_of)
         if idempotency_key:
             idempotency.remember(tx, idempotency_key, fingerprint, task_id, at)
-        messages = place(tx, at)
+        messages = place_one(tx, task_id, at)
     deliver(product.broker, messages)
     log.info("task accepted", extra={"task": task_id})
     return task

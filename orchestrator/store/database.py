@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
+import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from orchestrator import clock
 from orchestrator.store import tables
 from orchestrator.store.doorbell import Doorbell, PostgresDoorbell, SqliteDoorbell
 
-BUSY_TIMEOUT_MS = 30_000
+BUSY_TIMEOUT_SECONDS = 30.0
+"""How long a writer waits for the others before it gives up."""
 CHANNEL = "sandbox_journal"
 
 
@@ -28,39 +31,47 @@ class StoreUnavailable(Exception):
 class Database:
     """Transactions on the store. Thread-safe; one object a process.
 
-    A transaction that cannot be begun or committed raises `StoreUnavailable`.
+    A transaction that cannot be begun or committed raises `StoreUnavailable`. Raises `ValueError` for the URL of
+    another kind of database.
     """
 
-    def __init__(self, url: str) -> None:
-        self.url = sa.make_url(url)
+    def __init__(self, url: str, *, busy_timeout_seconds: float = BUSY_TIMEOUT_SECONDS) -> None:
+        self.url = _understood(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        self._busy_timeout_seconds = busy_timeout_seconds
         if self.is_sqlite:
-            Path(self.url.database or "").parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        elif self.url.get_driver_name() != "psycopg":
-            self.url = self.url.set(drivername="postgresql+psycopg")
+            Path(str(self.url.database)).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         # pool_pre_ping: a connection that a restarted server dropped is replaced, not handed out.
         self.engine = sa.create_engine(
             self.url, pool_size=8, max_overflow=24, pool_timeout=30, pool_pre_ping=not self.is_sqlite
         )
-        # SQLite lets one writer in at a time and makes others sleep; within a process a lock wakes them sooner.
-        self._writers: Any = threading.Lock() if self.is_sqlite else nullcontext()
+        self._turn = threading.Lock()
         if self.is_sqlite:
-            sa.event.listen(self.engine, "connect", _configure_sqlite)
+            sa.event.listen(self.engine, "connect", self._configure_sqlite)
             sa.event.listen(self.engine, "begin", _begin_sqlite)
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
         """A consistent snapshot."""
-        with _translated(), self.engine.connect() as connection, connection.begin():
-            yield connection
+        with _translated(), self.engine.connect() as connection:
+            if not self.is_sqlite:  # which needs to be told; SQLite's transactions are snapshots
+                connection.execution_options(**_POSTGRES_SNAPSHOT)
+            with connection.begin():
+                yield connection
 
     @contextmanager
     def write(self) -> Iterator[sa.Connection]:
         """A write transaction: all of it is stored when the block ends, or nothing."""
-        with _translated(), self._writers, self.engine.connect() as connection:
-            connection = connection.execution_options(write=True)
+        with _translated(), self._writers_turn(), self.engine.connect() as connection:
+            connection.execution_options(write=True)
             with connection.begin():
                 yield connection
+
+    @contextmanager
+    def session(self) -> Iterator[sa.Connection]:
+        """A connection without a transaction, for locks that belong to it (PostgreSQL's advisory locks)."""
+        with _translated(), self.engine.connect() as connection:
+            yield connection.execution_options(isolation_level="AUTOCOMMIT")
 
     def ping(self) -> None:
         """Raise `StoreUnavailable` unless the store answers."""
@@ -70,6 +81,8 @@ class Database:
     def installation_id(self) -> str:
         """The id made with the store: labels of sandboxes carry it."""
         with self.write() as tx:
+            if not self.is_sqlite:  # two processes at their first start must not make two
+                tx.execute(sa.text("LOCK TABLE installation IN EXCLUSIVE MODE"))
             found: str | None = tx.scalar(sa.select(tables.installation.c.id))
             if found is None:
                 found = uuid.uuid4().hex[:12]
@@ -85,6 +98,53 @@ class Database:
     def close(self) -> None:
         self.engine.dispose()
 
+    @contextmanager
+    def _writers_turn(self) -> Iterator[None]:
+        """SQLite lets one writer in at a time and makes others sleep; within a process a lock wakes them sooner."""
+        if not self.is_sqlite:
+            yield
+            return
+        if not self._turn.acquire(timeout=self._busy_timeout_seconds):
+            raise StoreUnavailable("the store does not answer: other writers of this process wait for it too")
+        try:
+            yield
+        finally:
+            self._turn.release()
+
+    def _configure_sqlite(self, connection: Any, _record: Any) -> None:
+        connection.isolation_level = None  # we say BEGIN ourselves, see `_begin_sqlite`
+        cursor = connection.cursor()
+        # FULL: a commit survives power loss; NORMAL may lose the last ones, which breaks "nothing accepted is lost".
+        for pragma in (
+            f"busy_timeout={round(self._busy_timeout_seconds * 1000)}",
+            "synchronous=FULL",
+            "foreign_keys=ON",
+        ):
+            cursor.execute(f"PRAGMA {pragma}")
+        _use_wal(cursor, time.monotonic() + self._busy_timeout_seconds)
+        cursor.close()
+
+
+_POSTGRES_SNAPSHOT: dict[str, Any] = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+
+
+def _understood(url: str) -> sa.URL:
+    """The URL with the driver we use; raise `ValueError` for what is neither SQLite nor PostgreSQL."""
+    scheme = url.partition(":")[0].partition("+")[0]
+    try:
+        parsed = sa.make_url(url)
+    except ArgumentError:
+        scheme = ""
+    if scheme in {"postgresql", "postgres"}:
+        return parsed.set(drivername="postgresql+psycopg")
+    if scheme == "sqlite" and parsed.database not in {None, "", ":memory:"}:
+        return parsed
+    # The URL may hold a password, so the message names its scheme alone.
+    raise ValueError(
+        f"SANDBOX_STORE_URL ({scheme or 'no URL'}) names no store of ours: use sqlite:////absolute/file "
+        "or postgresql://host/database"
+    )
+
 
 def ring(tx: sa.Connection) -> None:
     """Ring the doorbell when `tx` commits. SQLite's is the file itself."""
@@ -92,18 +152,16 @@ def ring(tx: sa.Connection) -> None:
         tx.execute(sa.text(f"NOTIFY {CHANNEL}"))
 
 
-def _configure_sqlite(connection: Any, _record: Any) -> None:
-    connection.isolation_level = None  # we say BEGIN ourselves, see `_begin_sqlite`
-    cursor = connection.cursor()
-    # FULL: a commit survives power loss; NORMAL may lose the last ones, which breaks "nothing accepted is lost".
-    for pragma in (
-        "journal_mode=WAL",
-        "synchronous=FULL",
-        f"busy_timeout={BUSY_TIMEOUT_MS}",
-        "foreign_keys=ON",
-    ):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
+def _use_wal(cursor: sqlite3.Cursor, deadline: float) -> None:
+    """Let readers and a writer work side by side. The first change to it fails at once where others would wait."""
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.005)
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:

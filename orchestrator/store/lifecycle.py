@@ -23,12 +23,14 @@ def transition(
     at: datetime,
     message: str | None = None,
     next_claim: Claim | None = None,
+    reason: str | None = None,
     **columns: Any,
 ) -> State:
     """Move a task from `expected` by `event`; return the new state.
 
     Writes only if the row still has this state, attempt and fence, else raises `StaleClaim` and nothing is
-    stored. `next_claim` gives the row a new attempt and fence (a claim). `columns` are set beside the state.
+    stored. `next_claim` gives the row a new attempt or fence. `reason` is why an attempt ended that is not the
+    task's last. `columns` are set beside the state.
     Raises `IllegalTransition` when the table has no such move.
     """
     new_state = after(expected, event)
@@ -62,6 +64,8 @@ def transition(
     body = {"previous_state": expected.value, "new_state": new_state.value, "state_message": message}
     if columns.get("outcome"):
         body["outcome"] = columns["outcome"]
+    if reason:
+        body["reason"] = reason
     journal.insert(tx, claim.task_id, owner.attempt, seq, [NewRecord(Kind.STATE_CHANGE, at, body=body)])
     if owner.attempt and next_claim is None:
         number = (attempts.c.task_id == owner.task_id, attempts.c.number == owner.attempt)

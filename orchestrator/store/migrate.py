@@ -49,10 +49,10 @@ def _upgrade(database: Database) -> None:
 
 
 def _version(database: Database) -> str | None:
-    with database.engine.connect() as connection:
-        if not sa.inspect(connection).has_table("alembic_version"):
+    with database.read() as tx:
+        if not sa.inspect(tx).has_table("alembic_version"):
             return None
-        found: str | None = connection.scalar(sa.text("SELECT version_num FROM alembic_version"))
+        found: str | None = tx.scalar(sa.text("SELECT version_num FROM alembic_version"))
         return found
 
 
@@ -66,7 +66,7 @@ def _one_at_a_time(database: Database) -> Iterator[None]:
         finally:
             os.close(lock)
         return
-    with database.engine.connect() as connection:
+    with database.session() as connection:
         connection.execute(sa.text("SELECT pg_advisory_lock(:key)"), {"key": _LOCK_KEY})
         try:
             yield

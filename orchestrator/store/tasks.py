@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -15,7 +15,7 @@ from orchestrator.journal import StaleClaim
 from orchestrator.manifest import Manifest
 from orchestrator.models import Attempt, Cancellation, Claim, Kind, NewRecord, Resources, Task
 from orchestrator.outcomes import Outcome
-from orchestrator.placement import Assignment, Wanted
+from orchestrator.placement import Assignment, Room, Wanted
 from orchestrator.states import ACTIVE, State
 from orchestrator.store import rows
 from orchestrator.store.tables import attempts, labels, tasks
@@ -91,8 +91,10 @@ def insert(
     return task
 
 
-def get(tx: sa.Connection, task_id: str) -> Task | None:
-    row = tx.execute(sa.select(tasks).where(tasks.c.id == task_id)).mappings().first()
+def get(tx: sa.Connection, task_id: str, *, for_update: bool = False) -> Task | None:
+    """Return a task; `for_update` keeps others from changing it until this transaction ends (SQLite always does)."""
+    query = sa.select(tasks).where(tasks.c.id == task_id)
+    row = tx.execute(query.with_for_update() if for_update else query).mappings().first()
     return rows.task(row) if row else None
 
 
@@ -126,8 +128,13 @@ class Candidate:
     reason: str | None
 
 
-def candidates(tx: sa.Connection, at: datetime, limit: int) -> list[Candidate]:
-    """Pending tasks that have no worker yet and whose backoff is over, most urgent first."""
+def candidates(
+    tx: sa.Connection, at: datetime, limit: int, rooms: Sequence[Room] = (), *, only: str | None = None
+) -> list[Candidate]:
+    """Pending tasks that have no worker yet and whose backoff is over, most urgent first.
+
+    With `rooms`, only those that fit into one of them now; with `only`, that task.
+    """
     names = ("id", "priority", "created_at", "cpus", "memory_bytes", "disk_bytes", "profile", "network_mode", "agent")
     query = (
         sa.select(*(tasks.c[name] for name in names), tasks.c.attempt, tasks.c.state_message)
@@ -135,6 +142,8 @@ def candidates(tx: sa.Connection, at: datetime, limit: int) -> list[Candidate]:
             tasks.c.state == State.PENDING.value,
             tasks.c.worker.is_(None),
             sa.or_(tasks.c.not_before.is_(None), tasks.c.not_before <= at),
+            *([sa.or_(*map(_fits, rooms))] if rooms else []),
+            *([tasks.c.id == only] if only else []),
         )
         .order_by(tasks.c.priority.desc(), tasks.c.created_at, tasks.c.id)
         .limit(limit)
@@ -145,6 +154,17 @@ def candidates(tx: sa.Connection, at: datetime, limit: int) -> list[Candidate]:
         )
         for row in tx.execute(query)
     ]
+
+
+def _fits(room: Room) -> sa.ColumnElement[bool]:
+    return sa.and_(
+        tasks.c.cpus <= room.largest.cpus,
+        tasks.c.memory_bytes <= room.largest.memory_bytes,
+        tasks.c.disk_bytes <= room.largest.disk_bytes,
+        tasks.c.profile.in_(room.profiles),
+        tasks.c.network_mode.in_(room.network_modes),
+        tasks.c.agent.in_(room.agents),
+    )
 
 
 def held_by_worker(tx: sa.Connection) -> dict[str, tuple[int, Resources]]:
@@ -278,9 +298,11 @@ def note_attempt(tx: sa.Connection, claim: Claim, **columns: Any) -> None:
 def finish_attempt(
     tx: sa.Connection, claim: Claim, state: State, outcome: Outcome, at: datetime, *, preserved: bool
 ) -> None:
+    """Store how an attempt ended. One that has ended keeps its ending: a cancelled wait for a retry changes nothing."""
     tx.execute(
         attempts.update()
         .where(attempts.c.task_id == claim.task_id, attempts.c.number == claim.attempt)
+        .where(attempts.c.finished_at.is_(None))
         .values(state=state.value, outcome=outcome.to_dict(), finished_at=at, preserved=preserved)
     )
 

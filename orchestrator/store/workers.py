@@ -40,21 +40,20 @@ def register(tx: sa.Connection, worker: Worker) -> None:
 
 
 def beat(tx: sa.Connection, name: str, at: datetime, trouble: str | None) -> bool:
-    """Raise the heartbeat counter; true when what the worker reports changed (placement should look again)."""
+    """Raise the heartbeat counter; true when what the worker reports changed (placement should look again).
+
+    A lost worker is active again. A stopped one is not: its last heartbeat may come after its goodbye.
+    """
     before = get(tx, name)
-    done = tx.execute(
+    if before is None:
+        raise UnknownWorker(name)
+    state = WorkerState.ACTIVE if before.state is WorkerState.LOST else before.state
+    tx.execute(
         workers.update()
         .where(workers.c.name == name)
-        .values(
-            heartbeat=workers.c.heartbeat + 1,
-            heartbeat_at=at,
-            trouble=trouble,
-            state=WorkerState.ACTIVE.value,
-        )
+        .values(heartbeat=workers.c.heartbeat + 1, heartbeat_at=at, trouble=trouble, state=state.value)
     )
-    if done.rowcount == 0 or before is None:
-        raise UnknownWorker(name)
-    return (before.trouble, before.state) != (trouble, WorkerState.ACTIVE)
+    return (before.trouble, before.state) != (trouble, state)
 
 
 class UnknownWorker(Exception):

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from orchestrator.journal import PIECE_BYTES, pieces
+from orchestrator.journal import PIECE_BYTES, pieces, whole_characters
 from orchestrator.models import Claim, Kind, NewRecord
-from workers.output import OutputPump, Progress, whole_characters
+from workers.output import OutputPump, Progress
 from workers.spool import HEADER
 
 CLAIM = Claim("task", 1, 1)
