@@ -1,4 +1,4 @@
-"""The Flask application: blueprints, request ids, the origin check, the error table."""
+"""The Flask application: blueprints, request ids, the check of origins, the error table."""
 
 from __future__ import annotations
 
@@ -6,33 +6,37 @@ import logging
 import re
 import time
 import uuid
-from urllib.parse import urlsplit
 
 from flask import Flask, Response, g, request
 
-from api import artifacts, errors, health, logs, metrics, tasks
+from api import artifacts, errors, health, logs, metrics, origins, tasks
 from api.errors import Refusal
 from api.feed import Hub
 from api.metrics import Metrics
-from api.parts import KEY, Parts, parts, policy_of
+from api.parts import KEY, Parts, policy_of
+from orchestrator.documents.parts import MAX_BYTES
 from orchestrator.product import Product
 
 log = logging.getLogger(__name__)
 
-MAX_BODY_BYTES = 2 << 20
+BODY_BYTES_READ = MAX_BYTES + 1
+"""One more than is accepted: Werkzeug cuts a body without a length there in silence, and the reader of
+documents sees that it is too long."""
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 BLUEPRINTS = (tasks, logs, artifacts, health, metrics)
+KEEP_ALIVE_SECONDS = 15.0
+"""How long a follower may hear nothing (contract §5)."""
 
 
-def create_app(product: Product) -> Flask:
+def create_app(product: Product, *, keep_alive_seconds: float = KEEP_ALIVE_SECONDS) -> Flask:
     """Build the application on an open product."""
     app = Flask("sandbox-api", static_folder=None)
-    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
+    app.config["MAX_CONTENT_LENGTH"] = BODY_BYTES_READ
     app.url_map.merge_slashes = False  # an artifact's path is taken as it is, never redirected
     app.url_map.redirect_defaults = False
     app.json.sort_keys = False  # type: ignore[attr-defined]
     database = product.database
-    app.extensions[KEY] = Parts(product, Hub(database), policy_of(product), Metrics(database))
+    app.extensions[KEY] = Parts(product, Hub(database), policy_of(product), Metrics(database), keep_alive_seconds)
     for module in BLUEPRINTS:
         app.register_blueprint(module.blueprint)
     errors.install(app)
@@ -45,24 +49,15 @@ def _begin() -> None:
     given = request.headers.get("X-Request-Id", "")
     g.request_id = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
     g.began = time.monotonic()
-    _check_origin()
-
-
-def _check_origin() -> None:
-    """A page of another origin must not drive this API through a visitor's browser."""
-    origin = request.headers.get("Origin")
-    if origin is None:
-        return
-    allowed = parts().product.settings.allowed_origins
-    own = urlsplit(origin).netloc == request.host and urlsplit(origin).scheme == request.scheme
-    if not own and origin not in allowed:
-        message = f"requests from pages of {origin[:200]} are not accepted; name it in SANDBOX_ALLOWED_ORIGINS"
-        raise Refusal(403, "forbidden", message)
+    origins.check()
+    if "\x00" in request.path:  # no id or path holds one, and PostgreSQL takes none as a value
+        raise Refusal(404, "not_found", "the address holds a NUL; there is nothing at such an address")
 
 
 def _finish(response: Response) -> Response:
     response.headers["X-Request-Id"] = g.get("request_id", "")
     response.headers.setdefault("X-Content-Type-Options", "nosniff")
+    origins.admit(response)
     log.info(
         "request",
         extra={

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import tarfile
 from collections.abc import Iterator
 
 from flask import Blueprint, Response, jsonify, request
-from werkzeug.datastructures import ContentRange, Headers
+from werkzeug.datastructures import ContentRange, Headers, Range
 from werkzeug.utils import send_file
 
 from api import views
@@ -74,33 +75,50 @@ def _pick(task_id: str, path: str, found: list[Artifact]) -> Artifact:
 
 def _download(one: Artifact) -> Response:
     # send_file writes the Content-Disposition (RFC 6266, 8187); the bytes and the range are ours.
-    quoted = send_file(io.BytesIO(), request.environ, as_attachment=True, download_name=one.name, etag=False)
+    quoted = send_file(
+        io.BytesIO(), request.environ, as_attachment=True, download_name=one.name, etag=False, conditional=False
+    )
     headers = Headers({"Content-Disposition": quoted.headers["Content-Disposition"]})
     headers["X-Checksum-SHA256"] = one.sha256
     headers["Accept-Ranges"] = "bytes"
     headers["X-Content-Type-Options"] = "nosniff"
     headers["Content-Security-Policy"] = "sandbox"
     headers["ETag"] = f'"{one.sha256}"'
-    start, stop, status = 0, one.size_bytes, 200
-    wanted = request.range
-    fresh = request.if_range is None or request.if_range.etag in (None, one.sha256)
-    if request.if_none_match.contains(one.sha256):
+    if request.if_none_match.contains_weak(one.sha256):
         return Response(status=304, headers=headers)
-    if wanted is not None and wanted.units == "bytes" and len(wanted.ranges) == 1 and fresh:
-        chosen = wanted.range_for_length(one.size_bytes)
-        if chosen is None:
-            headers["Content-Range"] = f"bytes */{one.size_bytes}"
-            raise Refusal(416, "invalid_parameter", f"the range is outside of the {one.size_bytes} bytes there are")
-        start, stop, status = chosen[0], chosen[1], 206
+    part = _part(one)
+    start, stop = part or (0, one.size_bytes)
+    if part:
         headers["Content-Range"] = ContentRange("bytes", start, stop, one.size_bytes).to_header()
     headers["Content-Length"] = str(stop - start)
     # Never a type that a task chose: a browser must not render what came out of a sandbox.
     body = iter(()) if request.method == "HEAD" else _bytes(parts().product.artifacts, one, start, stop - start)
-    return Response(body, status=status, headers=headers, content_type="application/octet-stream")
+    return Response(body, status=206 if part else 200, headers=headers, content_type="application/octet-stream")
+
+
+def _part(one: Artifact) -> tuple[int, int] | None:
+    """The bytes that `Range` asks for, None for all of them. Raises 416 when they are not there."""
+    wanted, condition = request.range, request.if_range
+    if request.method != "GET" or wanted is None or wanted.units != "bytes" or len(wanted.ranges) != 1:
+        return None
+    if condition.date is not None or condition.etag not in (None, one.sha256):
+        return None  # artifacts have no date to compare with: the reader gets the whole
+    start, stop = wanted.ranges[0]
+    if start < 0:  # the last bytes; all of them when there are fewer
+        start = max(start, -one.size_bytes)
+    part: tuple[int, int] | None = Range("bytes", [(start, stop)]).range_for_length(one.size_bytes)
+    if part is None:
+        message = f"the range is outside of the {one.size_bytes} bytes there are"
+        raise Refusal(416, "invalid_parameter", message, headers={"Content-Range": f"bytes */{one.size_bytes}"})
+    return part
 
 
 def _bytes(store: ArtifactStore, one: Artifact, start: int, length: int) -> Iterator[bytes]:
-    return store.open(one.key, start, length) if length else iter(())
+    try:
+        return store.open(one.key, start, length) if length else iter(())
+    except KeyError:  # purged since we looked
+        message = f"the bytes of artifact {one.path!r} of task {one.task_id} are not kept any more"
+        raise Refusal(404, "artifact_not_found", message) from None
 
 
 @blueprint.get("/<task_id>/artifacts.tar.gz")
@@ -113,7 +131,7 @@ def get_archive(task_id: str) -> Response:
 
 
 class _Pipe(io.RawIOBase):
-    """Takes what tarfile writes and gives it out in between."""
+    """Takes what the compressor writes and gives it out in between."""
 
     def __init__(self) -> None:
         self._written: list[bytes] = []
@@ -133,25 +151,32 @@ class _Pipe(io.RawIOBase):
 
 def _archive(store: ArtifactStore, task: Task, found: list[Artifact], attempts: list[Attempt]) -> Iterator[bytes]:
     """Stream a tar with plain relative names, regular files, no owner: memory stays flat."""
+    metadata = json.dumps(_metadata(task, found, attempts), indent=2).encode()
     pipe = _Pipe()
-    with tarfile.open(fileobj=pipe, mode="w|gz", compresslevel=GZIP_LEVEL, format=tarfile.PAX_FORMAT) as archive:
-        metadata = json.dumps(_metadata(task, found, attempts), indent=2).encode()
-        archive.addfile(_member("metadata.json", len(metadata), task), io.BytesIO(metadata))
+    # `tarfile` writes a member only from a file, and its own compression takes no level before Python 3.12.
+    with gzip.GzipFile(fileobj=pipe, mode="wb", compresslevel=GZIP_LEVEL, mtime=0) as packed:
+        packed.write(_header("metadata.json", len(metadata), task) + metadata + _padding(len(metadata)))
         for one in found:
-            archive.fileobj.write(_member(one.path, one.size_bytes, task).tobuf(tarfile.PAX_FORMAT))
-            for chunk in store.open(one.key):
-                archive.fileobj.write(chunk)
+            packed.write(_header(one.path, one.size_bytes, task))
+            for chunk in _bytes(store, one, 0, one.size_bytes):
+                packed.write(chunk)
                 yield pipe.taken()
-            archive.fileobj.write(b"\0" * (-one.size_bytes % tarfile.BLOCKSIZE))
+            packed.write(_padding(one.size_bytes))
+        packed.write(bytes(2 * tarfile.BLOCKSIZE))
+        packed.write(bytes(-packed.tell() % tarfile.RECORDSIZE))
     yield pipe.taken()
 
 
-def _member(path: str, size: int, task: Task) -> tarfile.TarInfo:
+def _padding(size: int) -> bytes:
+    return bytes(-size % tarfile.BLOCKSIZE)
+
+
+def _header(path: str, size: int, task: Task) -> bytes:
     member = tarfile.TarInfo(path)
     member.size = size
     member.mode = 0o644
     member.mtime = int((task.finished_at or task.created_at).timestamp())
-    return member
+    return member.tobuf(tarfile.PAX_FORMAT)
 
 
 def _metadata(task: Task, found: list[Artifact], attempts: list[Attempt]) -> dict[str, object]:

@@ -26,13 +26,21 @@ RETRY_AFTER_SECONDS = "5"
 
 
 class Refusal(Exception):
-    """A request the API itself refuses: status, code, message, details."""
+    """A request the API itself refuses: status, code, message, details, headers of the answer."""
 
-    def __init__(self, status: int, error: str, message: str, details: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        error: str,
+        message: str,
+        details: dict[str, Any] | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.error = error
         self.details = details
+        self.headers = headers or {}
 
 
 def invalid_parameter(name: str, message: str) -> Refusal:
@@ -115,7 +123,9 @@ def _handler(answer: Answer) -> Callable[[Exception], Response]:
 
 
 def _refused(error: Refusal) -> Response:
-    return problem(error.status, error.error, str(error), {"details": error.details} if error.details else None)
+    response = problem(error.status, error.error, str(error), {"details": error.details} if error.details else None)
+    response.headers.update(error.headers)
+    return response
 
 
 def _http(error: HTTPException) -> Response:

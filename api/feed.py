@@ -101,7 +101,8 @@ class Hub:
             task = self._task(task_id)
             while task and not task.is_terminal and (left := deadline - time.monotonic()) > 0:
                 rows = feed.after(cursor, left)
-                cursor = feed.last_seq
+                # Taken before the task is read: an end behind this cursor is in that read, a later one in the feed.
+                cursor = rows[-1].record.last_seq if rows else feed.last_seq if rows is None else cursor
                 if rows is None or any(row.ends for row in rows):
                     task = self._task(task_id)
             return self._task(task_id) if task and not task.is_terminal else task
@@ -151,27 +152,34 @@ def follow(
     task_id: str,
     cursor: int,
     *,
-    keep_alive_seconds: float,
+    silence_left: Callable[[], float],
     ended: Callable[[], bool],
 ) -> Iterator[list[Row]]:
-    """Yield rows behind `cursor` as they come; an empty list is a sign of life. Ends after the task has ended."""
+    """Yield rows behind `cursor` as they come, until the task has ended.
+
+    An empty list says that nothing came for the seconds that `silence_left` allowed.
+    """
+
+    def stored() -> list[Row]:
+        with database.read() as tx:
+            return [Row(record) for record in journal.after(tx, task_id, cursor)]
+
+    caught_up = False
     while True:
-        rows = feed.after(cursor, 0)
+        rows = feed.after(cursor, silence_left() if caught_up else 0)
         if rows is None:
-            with database.read() as tx:
-                rows = [Row(record) for record in journal.after(tx, task_id, cursor)]
+            rows = stored()
+        if not rows:
+            # The end comes as a row, but it may lie before the feed's beginning or the reader's cursor.
+            if ended():
+                rows = stored()
+                if not rows:
+                    return
+            elif caught_up:
+                yield []
+            caught_up = True
         if rows:
             yield rows
             cursor = rows[-1].record.last_seq
             if any(row.ends for row in rows):
                 return
-            continue
-        if ended():
-            with database.read() as tx:
-                rows = [Row(record) for record in journal.after(tx, task_id, cursor)]
-            if not rows:
-                return
-            continue
-        rows = feed.after(cursor, keep_alive_seconds)
-        if rows == [] and feed.last_seq <= cursor:
-            yield []

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass
+import socket
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime
 
 from flask import Blueprint, Response, request
 
@@ -20,7 +22,6 @@ from orchestrator.store import tasks
 
 blueprint = Blueprint("logs", __name__, url_prefix="/api/v1/tasks")
 
-KEEP_ALIVE_SECONDS = 15.0
 TYPES = {
     "text": "text/plain; charset=utf-8",
     "ndjson": "application/x-ndjson",
@@ -40,8 +41,11 @@ class Wanted:
     cursor: int
     first_attempt: int
     attempt: int | None
+    since: datetime | None
 
     def takes(self, row: Row) -> bool:
+        if self.since and row.record.at < self.since:
+            return False
         number = row.record.attempt
         return number == self.attempt if self.attempt is not None else number >= self.first_attempt
 
@@ -55,7 +59,8 @@ def get_logs(task_id: str) -> Response:
     if task is None:
         raise TaskNotFound(task_id)
     wanted = _wanted(here, task, params)
-    response = Response(_stream(here, task, wanted), content_type=TYPES[wanted.form])
+    body = _stream(here, task, wanted, request.environ.get("gunicorn.socket"))
+    response = Response(body, content_type=TYPES[wanted.form])
     response.headers["Cache-Control"] = "no-store"
     response.headers["X-Accel-Buffering"] = "no"  # a reverse proxy must not hold lines back
     return response
@@ -67,17 +72,19 @@ def _wanted(here: Parts, task: Task, params: Params) -> Wanted:
     stream = params.choice("stream", ALL, STREAMS)
     if form == "raw" and stream not in ("stdout", "stderr"):
         raise invalid_parameter("stream", "format=raw gives one stream's bytes: add stream=stdout or stream=stderr")
-    attempt, first = _attempts(task, params.text("attempt"))
-    cursor = params.integer("after", _last_event_id(), 0)
-    wanted = Wanted(form, stream, following, cursor, first, attempt)
+    # A browser repeats the address it began with, `after` and `tail` included, and adds how far it came.
+    resumed = _last_event_id()
+    cursor = max(params.integer("after", 0, 0), resumed)
+    attempt, first = _attempts(task, params.text("attempt"), resuming=cursor > 0)
     since, tail = params.instant("since"), params.integer("tail", 0, 0)
+    wanted = Wanted(form, stream, following, cursor, first, attempt, since)
     with here.product.database.read() as tx:
         if since:
             cursor = max(cursor, journal.since(tx, task.id, since))
-        if tail:
+        if tail and not resumed:
             newest_first = (Row(one) for one in journal.backwards(tx, task.id, attempt=attempt))
             cursor = max(cursor, _tail_cursor(newest_first, wanted, tail))
-    return Wanted(form, stream, following, cursor, first, attempt)
+    return replace(wanted, cursor=cursor)
 
 
 def _tail_cursor(newest_first: Iterator[Row], wanted: Wanted, lines: int) -> int:
@@ -99,16 +106,19 @@ def _tail_cursor(newest_first: Iterator[Row], wanted: Wanted, lines: int) -> int
 def _preferred(following: bool) -> str:
     """What `Accept` names, best first; else SSE for a follower and text for everybody else."""
     by_type = {"text/plain": "text", "application/x-ndjson": "ndjson", "text/event-stream": "sse"}
-    for media_type, _quality in request.accept_mimetypes:
-        if media_type in by_type:
+    for media_type, quality in request.accept_mimetypes:
+        if media_type in by_type and quality > 0:
             return by_type[media_type]
     return "sse" if following else "text"
 
 
-def _attempts(task: Task, raw: str | None) -> tuple[int | None, int]:
-    """(one attempt or None, else from this attempt on). The default is the latest, and what follows it."""
+def _attempts(task: Task, raw: str | None, *, resuming: bool) -> tuple[int | None, int]:
+    """(one attempt or None, else from this attempt on). The default is the latest, and what follows it.
+
+    Who resumes gets the rest of the attempt it was reading, too: a retry may have begun in between.
+    """
     if raw is None:
-        return None, task.attempt if task.attempt > 1 else EVERY_ATTEMPT
+        return None, EVERY_ATTEMPT if resuming or task.attempt <= 1 else task.attempt
     if raw == "all":
         return None, EVERY_ATTEMPT
     if raw.isascii() and raw.isdigit() and 1 <= int(raw) <= max(task.attempt, 1):
@@ -125,51 +135,88 @@ def _last_event_id() -> int:
     return int(raw)
 
 
-def _stream(here: Parts, task: Task, wanted: Wanted) -> Iterator[bytes]:
+class _Silence:
+    """How long a follower has heard nothing."""
+
+    def __init__(self, longest_seconds: float) -> None:
+        self._longest = longest_seconds
+        self.broken()
+
+    def broken(self) -> None:
+        self._until = time.monotonic() + self._longest
+
+    def left(self) -> float:
+        return max(0.0, self._until - time.monotonic())
+
+
+def _stream(here: Parts, task: Task, wanted: Wanted, connection: socket.socket | None) -> Iterator[bytes]:
     """Render what is there, and with `follow` what comes, until the task has ended."""
+    yield b""  # the headers go out now, not with the first record: that may come in an hour
     text = TextRenderer(wanted.stream)
     cursor = wanted.cursor
-    for rows in _rows(here, task, wanted):
-        if not rows and wanted.form == "sse":
-            yield KEEP_ALIVE
-        taken = [row for row in rows if wanted.takes(row)]
-        if wanted.form == "text":
-            rendered = b"".join([text.render(row, cursor) for row in taken])
-        else:
-            rendered = b"".join([row.render(wanted.form, wanted.stream, cursor) for row in taken])
+    silence = _Silence(here.keep_alive_seconds)
+    for rows in _rows(here, task, wanted, silence.left):
+        rendered = _rendered([row for row in rows if wanted.takes(row)], wanted, cursor, text)
         if rows:
             cursor = max(cursor, rows[-1].record.last_seq)
+        if not rendered and wanted.follow and not silence.left():  # rows that are not shown are silence, too
+            if _gone(connection):
+                return
+            rendered = KEEP_ALIVE if wanted.form == "sse" else b""
+            silence.broken()
         if rendered:
             yield rendered
+            silence.broken()
     if wanted.form == "text":
         yield text.rest()
     if wanted.form == "sse":
         yield _end(here, task.id, cursor)
 
 
-def _rows(here: Parts, task: Task, wanted: Wanted) -> Iterator[list[Row]]:
-    database = here.product.database
+def _rendered(rows: list[Row], wanted: Wanted, cursor: int, text: TextRenderer) -> bytes:
+    if wanted.form == "text":
+        return b"".join([text.render(row, cursor) for row in rows])
+    return b"".join([row.render(wanted.form, wanted.stream, cursor) for row in rows])
+
+
+def _gone(connection: socket.socket | None) -> bool:
+    """True when the reader has closed its end. Where there is nothing to send to it, no write would tell."""
+    if connection is None:
+        return False
+    try:
+        return connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+
+
+def _rows(here: Parts, task: Task, wanted: Wanted, silence_left: Callable[[], float]) -> Iterator[list[Row]]:
     if not wanted.follow:
-        with database.read() as tx:
-            last = journal.last_seq(tx, task.id)
-        cursor = wanted.cursor
-        while cursor < last:
-            with database.read() as tx:
-                found = [Row(one) for one in journal.after(tx, task.id, cursor) if one.first_seq <= last]
-            if not found:
-                return
-            yield found
-            cursor = found[-1].record.last_seq
+        yield from _stored_rows(here, task, wanted.cursor)
         return
-    with ExitStack() as stack:
-        feed = stack.enter_context(here.hub.feed(task.id))
+    database = here.product.database
 
-        def ended() -> bool:
-            with database.read() as tx:
-                now = tasks.get(tx, task.id)
-            return now is None or now.is_terminal
+    def ended() -> bool:
+        with database.read() as tx:
+            now = tasks.get(tx, task.id)
+        return now is None or now.is_terminal
 
-        yield from follow(database, feed, task.id, wanted.cursor, keep_alive_seconds=KEEP_ALIVE_SECONDS, ended=ended)
+    with here.hub.feed(task.id) as feed:
+        yield from follow(database, feed, task.id, wanted.cursor, silence_left=silence_left, ended=ended)
+
+
+def _stored_rows(here: Parts, task: Task, cursor: int) -> Iterator[list[Row]]:
+    """What is stored now; what comes meanwhile is left to the next request."""
+    with here.product.database.read() as tx:
+        last = journal.last_seq(tx, task.id)
+    while cursor < last:
+        with here.product.database.read() as tx:
+            found = [Row(one) for one in journal.after(tx, task.id, cursor) if one.first_seq <= last]
+        if not found:
+            return
+        yield found
+        cursor = found[-1].record.last_seq
 
 
 def _end(here: Parts, task_id: str, cursor: int) -> bytes:

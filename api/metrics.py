@@ -11,6 +11,7 @@ from flask import Blueprint, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from api.params import no_params
 from api.parts import parts
 from orchestrator import clock, journal
 from orchestrator.models import Kind, WorkerState
@@ -91,7 +92,7 @@ class PhaseDurations:
     def _observe(self, task_id: str, new_state: str, at: datetime) -> None:
         before = self._entered.pop(task_id, None)
         if before:
-            self._histogram.labels(before[0]).observe((at - before[1]).total_seconds())
+            self._histogram.labels(before[0]).observe(max(0.0, (at - before[1]).total_seconds()))
         if State(new_state) not in TERMINAL:
             self._entered[task_id] = (new_state, at)
 
@@ -112,4 +113,5 @@ class Metrics:
 
 @blueprint.get("/metrics")
 def metrics() -> Response:
+    no_params()
     return Response(parts().metrics.text(), content_type=CONTENT_TYPE_LATEST)

@@ -11,6 +11,8 @@ from api.errors import invalid_parameter
 from orchestrator import clock
 
 MAX_INTEGER = 2**63 - 1
+MAX_LABELS = 64
+"""A task has no more of them (contract §1)."""
 
 
 class Params:
@@ -63,7 +65,7 @@ class Params:
         try:
             # In a query a `+` that was not encoded arrives as a space.
             return clock.parse(raw.replace(" ", "+"))
-        except ValueError:
+        except (ValueError, OverflowError):  # the first and the last day have times that are in no UTC year
             raise invalid_parameter(name, f"{name}={raw!r} is no RFC 3339 time like 2026-01-29T12:00:00Z") from None
 
     def labels(self) -> tuple[tuple[str, str], ...]:
@@ -79,6 +81,8 @@ class Params:
                 pairs.append((key, wanted))
         if any("\x00" in part for pair in pairs for part in pair):
             raise invalid_parameter("label", "a label holds a NUL")
+        if len(pairs) > MAX_LABELS:
+            raise invalid_parameter("label", f"{len(pairs)} labels are asked for; no task has more than {MAX_LABELS}")
         return tuple(pairs)
 
 

@@ -23,6 +23,7 @@ class Parts:
     hub: Hub
     policy: ManifestPolicy
     metrics: Metrics
+    keep_alive_seconds: float
 
 
 def parts() -> Parts:

@@ -119,7 +119,7 @@ class TextRenderer:
 
     def __init__(self, stream: str) -> None:
         self._stream = stream
-        self._unfinished: dict[str, tuple[str, bytes]] = {}
+        self._unfinished: dict[tuple[int, str], tuple[str, bytes]] = {}
 
     def render(self, row: Row, after: int) -> bytes:
         record = row.record
@@ -132,18 +132,19 @@ class TextRenderer:
     def rest(self) -> bytes:
         """What never got its line end."""
         left, self._unfinished = self._unfinished, {}
-        return b"".join(head.encode() + data + b"\n" for head, data in left.values())
+        return b"".join(head.encode() + _clean(data) + b"\n" for head, data in left.values())
 
     def _output(self, record: Record, after: int) -> Iterator[bytes]:
         stream = record.stream or ""
+        source = record.attempt, stream  # what one attempt left unfinished is not the next one's beginning
         head = f"[{clock.text(record.at)}] [{stream.upper()}] "
         for line in _lines(record, after)[1]:
-            first, begun = self._unfinished.pop(stream, (head, b""))
+            first, begun = self._unfinished.pop(source, (head, b""))
             whole = begun + line
             if line.endswith(b"\n") or len(whole) >= journal.PIECE_BYTES:
                 yield first.encode() + _clean(whole.rstrip(b"\n")) + b"\n"
             else:
-                self._unfinished[stream] = (first, whole)
+                self._unfinished[source] = (first, whole)
 
 
 def _clean(line: bytes) -> bytes:

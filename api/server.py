@@ -8,15 +8,16 @@ of a task share rendered bytes, which is what kept 500 of them complete in the t
 from __future__ import annotations
 
 import logging
+import os
 import socket
 import threading
+from contextlib import suppress
 from typing import Any
 
+from gunicorn import util
 from gunicorn.app.base import BaseApplication
+from gunicorn.workers.gthread import ThreadWorker
 
-from api.app import create_app
-from orchestrator.product import open_product
-from orchestrator.reaper import Reaper
 from orchestrator.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -41,7 +42,7 @@ class Server(BaseApplication):  # type: ignore[misc]
         ports = [settings.port] + ([settings.stream_port] if settings.stream_port else [])
         config.set("bind", [f"{hosts}:{port}" for port in ports])
         config.set("workers", 1)
-        config.set("worker_class", "gthread")
+        config.set("worker_class", Worker)
         config.set("threads", THREADS)
         config.set("worker_connections", THREADS + 100)
         config.set("timeout", 120)
@@ -51,13 +52,43 @@ class Server(BaseApplication):  # type: ignore[misc]
         config.set("loglevel", "warning")
         config.set("proc_name", "sandbox-api")
         config.set("when_ready", _harden)
+        config.set("worker_exit", _leave)
+        if "control_socket_disable" in config.settings:  # gunicorn 25 and later
+            # It would lie in the home directory, one for all servers of this user.
+            config.set("control_socket_disable", True)
 
     def load(self) -> Any:
-        """Called in the worker process, after the fork: connections and threads begin here."""
+        """Called in the worker process, after the fork: connections and threads begin here.
+
+        So do the imports: the process that only supervises needs none of them.
+        """
+        from api.app import create_app  # noqa: PLC0415
+        from orchestrator.manifest.schema import prepare  # noqa: PLC0415
+        from orchestrator.product import open_product  # noqa: PLC0415
+        from orchestrator.reaper import Reaper  # noqa: PLC0415
+
         threading.stack_size(STACK_BYTES)
         product = open_product(self._settings)
         Reaper(product).start()
+        prepare()
         return create_app(product)
+
+
+class Worker(ThreadWorker):  # type: ignore[misc]
+    """Says goodbye to a client in the thread that served it.
+
+    gunicorn waits up to 2 s for the client to close its end, and does so in the one thread that accepts all
+    others: some readers that vanished would keep everybody out.
+    """
+
+    def handle(self, conn: Any) -> Any:
+        """Serve one request; false when the connection is to be closed."""
+        go_on = super().handle(conn)
+        if go_on is False:
+            with suppress(OSError):  # closed already
+                util.close_graceful(conn.sock.dup())
+                conn.sock.shutdown(socket.SHUT_RDWR)
+        return go_on
 
 
 def _harden(arbiter: Any) -> None:
@@ -67,3 +98,9 @@ def _harden(arbiter: Any) -> None:
         listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         listener.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30)
     log.info("listening", extra={"addresses": ", ".join(str(one) for one in arbiter.LISTENERS)})
+
+
+def _leave(_arbiter: Any, worker: Any) -> None:
+    """End now: at its exit Python would wait for every thread, and a follower's ends with its task."""
+    if worker.booted:  # else the exit code tells the arbiter that there is no point in another one
+        os._exit(0)

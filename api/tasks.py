@@ -11,6 +11,7 @@ from api.errors import invalid_parameter
 from api.params import Params, no_params
 from api.parts import parts
 from orchestrator import clock, manifest
+from orchestrator.manifest import InvalidManifest
 from orchestrator.services.cancel import AlreadyTerminal, TaskNotFound, Wish, cancel
 from orchestrator.services.purge import purge
 from orchestrator.services.rerun import rerun
@@ -23,6 +24,8 @@ blueprint = Blueprint("tasks", __name__, url_prefix="/api/v1/tasks")
 SORTS = ("created_at", "started_at", "state_changed_at", "name")
 DEFAULT_WAIT_SECONDS = 15
 MAX_WAIT_SECONDS = 300
+MAX_REASON = 1000
+"""Characters."""
 
 
 @blueprint.post("")
@@ -72,17 +75,13 @@ def get_task(task_id: str) -> Response:
 @blueprint.delete("/<task_id>")
 def cancel_task(task_id: str) -> tuple[Response, int] | Response:
     params = Params("reason", "force", "wait", "children")
-    body = _json_object(("reason", "force"))
-    reason = body.get("reason", params.text("reason"))
-    force = body.get("force", params.flag("force"))
-    if not (reason is None or isinstance(reason, str)) or not isinstance(force, bool):
-        raise invalid_parameter("reason" if isinstance(force, bool) else "force", "reason is a text, force a boolean")
+    wish = _wish(params)
     wait = params.integer("wait", DEFAULT_WAIT_SECONDS, 0, MAX_WAIT_SECONDS)
-    wish = Wish(request.remote_addr or "unknown", reason, force)
+    children = params.flag("children")
     product = parts().product
-    task = cancel(product, task_id, wish)
-    if params.flag("children"):
+    if children:  # first: an answer 409 for a parent that has ended must not spare them
         _cancel_children(task_id, wish)
+    task = cancel(product, task_id, wish)
     if not task.is_terminal and wait:
         task = parts().hub.wait_terminal(task_id, wait) or task
     return _cancelled(task)
@@ -99,7 +98,7 @@ def purge_task(task_id: str) -> tuple[str, int]:
 def rerun_task(task_id: str) -> tuple[Response, int]:
     no_params()
     here = parts()
-    return _accepted(rerun(here.product, task_id, _json_object(None), here.policy))
+    return _accepted(rerun(here.product, task_id, _json_object(), here.policy))
 
 
 def _accepted(task: Any) -> tuple[Response, int]:
@@ -158,15 +157,25 @@ def _idempotency_key() -> str | None:
     return key
 
 
-def _json_object(known: tuple[str, ...] | None) -> dict[str, Any]:
-    """The JSON object in the body, empty when there is none. `known` names its keys, None allows all."""
-    raw = request.get_data()
-    if not raw:
-        return {}
-    document = manifest.read_object(raw, request.content_type or "")
-    unknown = sorted(set(document) - set(known)) if known is not None else []
+def _wish(params: Params) -> Wish:
+    """Reason and force from the query; a JSON body wins."""
+    try:
+        body = _json_object()
+    except InvalidManifest as error:
+        raise invalid_parameter("body", f"the body is no JSON object: {error.errors[0].message}") from None
+    reason, force = params.text("reason", MAX_REASON), params.flag("force")
+    unknown = sorted(set(body) - {"reason", "force"})
     if unknown:
-        raise invalid_parameter(
-            unknown[0], f"unknown field {unknown[0]!r} in the body; it takes: {', '.join(known or ())}"
-        )
-    return document
+        raise invalid_parameter(unknown[0], f"unknown field {unknown[0]!r} in the body; it takes: reason, force")
+    reason, force = body.get("reason", reason), body.get("force", force)
+    if not (reason is None or (isinstance(reason, str) and len(reason) <= MAX_REASON)):
+        raise invalid_parameter("reason", f"reason is a text of at most {MAX_REASON} characters")
+    if not isinstance(force, bool):
+        raise invalid_parameter("force", "force is true or false")
+    return Wish(request.remote_addr or "unknown", reason, force)
+
+
+def _json_object() -> dict[str, Any]:
+    """The JSON object in the body, empty when there is none."""
+    raw = request.get_data()
+    return manifest.read_object(raw, request.content_type or "") if raw else {}

@@ -255,3 +255,11 @@ def test_a_line_longer_than_64_kib_is_delivered_in_lines_of_its_own_and_complete
     lines = text_of([output_row(data)]).decode().split("\n")
     assert "".join(re.sub(r"^\[[^]]*\] \[STDOUT\] ", "", line) for line in lines) == data.decode().strip()
     assert max(map(len, lines)) < 2 * PIECE + 100
+
+
+def test_what_one_attempt_left_unfinished_is_not_the_beginning_of_the_next_ones_line() -> None:
+    renderer = TextRenderer("all")
+    renderer.render(output_row(b"one", attempt=1), 0)
+    text = renderer.render(output_row(b"two\n", first_seq=2, attempt=2), 0)
+    assert text.endswith(b"[STDOUT] two\n")
+    assert renderer.rest().endswith(b"[STDOUT] one\n")

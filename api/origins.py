@@ -1,0 +1,73 @@
+"""Which browser pages may drive this API: its own, and those the operator names (contract §9)."""
+
+from __future__ import annotations
+
+import ipaddress
+from urllib.parse import urlsplit
+
+from flask import Response, request
+
+from api.errors import Refusal
+from api.parts import parts
+from orchestrator.settings import LOOPBACK
+
+READABLE_HEADERS = "Content-Disposition, Content-Range, ETag, Location, Retry-After, X-Checksum-SHA256, X-Request-Id"
+SENDABLE_HEADERS = "Content-Type, Idempotency-Key, If-None-Match, If-Range, Last-Event-ID, Range, X-Request-Id"
+PREFLIGHT_SECONDS = "600"
+
+
+def check() -> None:
+    """Refuse a request that a page of a foreign origin makes through a visitor's browser: 403 `forbidden`."""
+    _check_host()
+    origin = request.headers.get("Origin")
+    own = f"{request.scheme}://{request.host}"
+    if origin is None or origin == own or origin in _allowed():
+        return
+    message = f"requests from pages of {origin[:200]} are not accepted; name it in SANDBOX_ALLOWED_ORIGINS"
+    raise Refusal(403, "forbidden", message)
+
+
+def _check_host() -> None:
+    """Refuse foreign host names on loopback: a page whose name is re-bound to 127.0.0.1 would pass as our own.
+
+    An address cannot be re-bound, so only names are looked at.
+    """
+    if parts().product.settings.host not in LOOPBACK:
+        return
+    try:
+        name = urlsplit(f"//{request.host}").hostname or ""
+    except ValueError:  # such as an unclosed bracket
+        name = ""
+    if name in LOOPBACK or _is_address(name) or name in {urlsplit(one).hostname for one in _allowed()}:
+        return
+    message = (
+        f"this server listens on a loopback address and does not answer as {request.host[:200]!r}; "
+        "call it as localhost, or name the page's origin in SANDBOX_ALLOWED_ORIGINS"
+    )
+    raise Refusal(403, "forbidden", message)
+
+
+def admit(response: Response) -> None:
+    """Let a page of an allowed origin read the answer; its browser asks for that permission (Fetch, CORS)."""
+    origin = request.headers.get("Origin")
+    if origin is None or origin not in _allowed():
+        return
+    response.headers["Access-Control-Allow-Origin"] = origin
+    response.headers["Access-Control-Expose-Headers"] = READABLE_HEADERS
+    response.vary.add("Origin")
+    if request.method == "OPTIONS":
+        response.headers["Access-Control-Allow-Methods"] = response.headers.get("Allow", "GET")
+        response.headers["Access-Control-Allow-Headers"] = SENDABLE_HEADERS
+        response.headers["Access-Control-Max-Age"] = PREFLIGHT_SECONDS
+
+
+def _allowed() -> tuple[str, ...]:
+    return parts().product.settings.allowed_origins
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
