@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -63,15 +64,15 @@ def examine(settings: Settings) -> list[Finding]:
     found = [finding for check in CHECKS for finding in check(settings)]
     try:
         engine = connect()
-        info = engine.info()
     except ENGINE_ERRORS as error:
         advice = "install docker.io and start dockerd, or set DOCKER_HOST; this user needs access to its socket"
         return [problem("engine", f"the Docker Engine does not answer: {error}", advice), *found]
-    for engine_check in ENGINE_CHECKS:
-        try:
-            found += engine_check(engine, info, settings)
-        except ENGINE_ERRORS as error:
-            found.append(problem("engine", f"it failed to answer: {error}", "see the engine's log"))
+    with closing(engine):
+        for check in ENGINE_CHECKS:
+            try:
+                found += check(engine, settings)
+            except ENGINE_ERRORS as error:
+                found.append(problem("engine", f"it failed to answer: {error}", "see the engine's log"))
     return found
 
 
@@ -128,6 +129,10 @@ def _broker(settings: Settings) -> Iterator[Finding]:
         broker.ping()
         broker.close()
         yield ok("broker", f"{settings.broker_url.split('://')[0]} answers")
+    except (ImportError, AttributeError) as error:  # kombu's, when the package of a transport is not installed
+        kind = settings.broker_url.split("://", maxsplit=1)[0]
+        advice = f"install the Python package for {kind}:// beside this product, or correct SANDBOX_BROKER_URL"
+        yield problem("broker", f"{kind}:// cannot be used: {error}", advice)
     except (BrokerUnavailable, ValueError, OSError) as error:
         yield problem("broker", str(error), "start it, or correct SANDBOX_BROKER_URL")
 
@@ -150,7 +155,7 @@ def _without_password(value: object) -> object:
     return re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:…@", value) if isinstance(value, str) else value
 
 
-def _version(engine: docker.APIClient, _info: dict[str, Any], _settings: Settings) -> Iterator[Finding]:
+def _version(engine: docker.APIClient, _: Settings) -> Iterator[Finding]:
     version = str(engine.version()["Version"])
     numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:3])
     if any(first <= numbers < fixed for first, fixed in CVE_2024_29018):
@@ -160,7 +165,8 @@ def _version(engine: docker.APIClient, _info: dict[str, Any], _settings: Setting
         yield ok("engine", f"version {version}")
 
 
-def _configuration(_engine: docker.APIClient, info: dict[str, Any], _settings: Settings) -> Iterator[Finding]:
+def _configuration(engine: docker.APIClient, _: Settings) -> Iterator[Finding]:
+    info = engine.info()
     yield ok("storage driver", f"{info['Driver']}, cgroup v{info.get('CgroupVersion', '1')}")
     if not info.get("LiveRestoreEnabled"):
         advice = 'set "live-restore": true in /etc/docker/daemon.json'
@@ -176,7 +182,7 @@ def _configuration(_engine: docker.APIClient, info: dict[str, Any], _settings: S
         )
 
 
-def _images(engine: docker.APIClient, _info: dict[str, Any], settings: Settings) -> Iterator[Finding]:
+def _images(engine: docker.APIClient, settings: Settings) -> Iterator[Finding]:
     for profile in settings.profiles.values():
         try:
             found = engine.inspect_image(profile.image)
@@ -186,7 +192,7 @@ def _images(engine: docker.APIClient, _info: dict[str, Any], settings: Settings)
             yield problem("image", f"{profile.image} of profile {profile.name} is missing on this host", advice)
 
 
-def _clock(engine: docker.APIClient, _info: dict[str, Any], _settings: Settings) -> Iterator[Finding]:
+def _clock(engine: docker.APIClient, _: Settings) -> Iterator[Finding]:
     before = datetime.now(UTC)
     stamp = engine.info().get("SystemTime")
     if not stamp:
@@ -207,6 +213,6 @@ def clock_skew_seconds(stamp: str, before: datetime, after: datetime) -> float:
 CHECKS: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
     _settings, _privileges, _disk, _network, _store, _broker, _listening,
 )  # fmt: skip
-ENGINE_CHECKS: tuple[Callable[[docker.APIClient, dict[str, Any], Settings], Iterator[Finding]], ...] = (
+ENGINE_CHECKS: tuple[Callable[[docker.APIClient, Settings], Iterator[Finding]], ...] = (
     _version, _configuration, _images, _clock,
 )  # fmt: skip

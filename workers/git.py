@@ -164,8 +164,9 @@ def last_words(result: HelperResult) -> str:
     lines = [line.strip() for line in result.stderr.splitlines() if line.strip()]
     telling = [line for line in lines if line.startswith(("fatal:", "error:", "remote:"))]
     words = (telling or lines)[-3:]
-    if result.egress:
-        words += [*result.egress.denied[:3], *result.egress.failed[:3]]
+    if result.egress:  # for plain http git has shown it already
+        network = [*result.egress.denied[:3], *result.egress.failed[:3]]
+        words += [one for one in network if not any(one in word for word in words)]
     return "; ".join(words) or f"git ended with exit code {result.exit_code}"
 
 

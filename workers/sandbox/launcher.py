@@ -13,6 +13,7 @@ import secrets
 import shlex
 from collections.abc import Mapping, Sequence
 
+SHELL = "/bin/sh"
 GATE_FAILED = 125
 MAX_ARGUMENT_BYTES = 128 << 10
 """Linux: MAX_ARG_STRLEN, 32 pages for one argument."""
@@ -34,15 +35,15 @@ eval "$script"
 
 def argv() -> list[str]:
     """The command every sandbox is created with."""
-    return ["/bin/sh", "-c", LAUNCHER]
+    return [SHELL, "-c", LAUNCHER]
 
 
 def gate_script(command: Sequence[str], environment: Mapping[str, str], directory: str) -> bytes:
     """Return what opens the gate: the command runs in `directory`, its stdin is `/dev/null`."""
-    lines = [f"export {name}={shlex.quote(value)}" for name, value in environment.items()]
+    # `script` is the launcher's own variable; forgotten first, for a task may have one of that name.
+    lines = ["unset script", *(f"export {name}={shlex.quote(value)}" for name, value in environment.items())]
     # After the gate: the directory may have been mounted or made after the launcher started.
     lines.append(f"cd {shlex.quote(directory)} || exit {GATE_FAILED}")
-    lines.append("unset script")
     lines.append(f"exec {shlex.join(command)} </dev/null")
     nonce = secrets.token_hex(16)
     return "\n".join([nonce, *lines, nonce, ""]).encode()

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from typing import Any
 
 import docker
 import requests
-from docker.errors import APIError, DockerException, ImageNotFound, NotFound
+from docker.errors import APIError, ImageNotFound, NotFound
 
 from orchestrator.models import Resources
+from workers.sandbox import launcher
+from workers.sandbox.docker.connection import ENGINE_ERRORS, TIMEOUT_SECONDS, connect
+from workers.sandbox.docker.pull import ENGINE_AWAY
 from workers.sandbox.docker.spec import container_config, mismatches
 from workers.sandbox.labels import INSTALLATION, WORKER
 from workers.sandbox.port import (
@@ -27,9 +32,9 @@ from workers.sandbox.port import (
     SandboxSpec,
 )
 
-TIMEOUT_SECONDS = 60
-KILLED_ALREADY = 409
-"""`POST /containers/{id}/kill` answers 409 for a container that does not run (Engine API 1.41)."""
+CONFLICT = 409
+"""The engine's answer to a kill of what does not run, and to a removal that is in progress (Engine API 1.41)."""
+PULL_POLL_SECONDS = 0.2
 
 
 class DockerBackend:
@@ -39,6 +44,7 @@ class DockerBackend:
         self._filters = {"label": [f"{INSTALLATION}={installation}", f"{WORKER}={worker}"]}
         self._connecting = threading.Lock()
         self._connected: docker.APIClient | None = None
+        self._with_shell: set[str] = set()
 
     @property
     def _api(self) -> docker.APIClient:
@@ -47,6 +53,13 @@ class DockerBackend:
             if self._connected is None:
                 self._connected = connect()
             return self._connected
+
+    def close(self) -> None:
+        """Close what is connected; the next call connects again."""
+        with self._connecting:
+            connected, self._connected = self._connected, None
+        if connected is not None:
+            connected.close()
 
     def ping(self) -> None:
         with _translated():
@@ -63,15 +76,15 @@ class DockerBackend:
                 return _image(image, self._api.inspect_image(image))
             except ImageNotFound:
                 say(f"pulling image {image}")
-            try:
-                for progress in self._api.pull(image, stream=True, decode=True):
-                    if interrupted():
-                        raise ImageUnavailable(f"the pull of image {image} was stopped")
-                    if "error" in progress:
-                        raise ImageUnavailable(_how_to_get(image, progress["error"]))
-                return _image(image, self._api.inspect_image(image))
             except APIError as error:
+                if not error.is_client_error():
+                    raise
                 raise ImageUnavailable(_how_to_get(image, error.explanation or str(error))) from error
+            _fetch(image, interrupted)
+            try:
+                return _image(image, self._api.inspect_image(image))
+            except ImageNotFound as error:
+                raise ImageUnavailable(_how_to_get(image, "the engine fetched something else")) from error
 
     def create(self, spec: SandboxSpec) -> str:
         with _translated():
@@ -79,16 +92,34 @@ class DockerBackend:
                 made = self._api.create_container_from_config(container_config(spec), name=spec.name)
             except ImageNotFound as error:
                 raise ImageUnavailable(_how_to_get(spec.image, "it is not on this host")) from error
-            return str(made["Id"])
+        sandbox = str(made["Id"])
+        try:
+            self._check_shell(sandbox, spec.image)
+        except BaseException:
+            self.destroy(sandbox)
+            raise
+        return sandbox
+
+    def _check_shell(self, sandbox: str, image: str) -> None:
+        """With an init in front, an image that cannot run the launcher would end silently, after its start."""
+        if image in self._with_shell:
+            return
+        url = f"{self._api.base_url}/v{self._api.api_version}/containers/{sandbox}/archive"
+        with _translated():
+            found = self._api.head(url, params={"path": launcher.SHELL}, timeout=TIMEOUT_SECONDS)
+        if found.status_code == requests.codes.not_found:
+            raise SandboxError(
+                f"image {image} has no {launcher.SHELL}: the gate of a sandbox is a shell script; add one"
+            )
+        self._with_shell.add(image)
 
     def attach(self, sandbox: str) -> int:
         with _translated():
             streams = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
             connection = self._api.attach_socket(sandbox, params=streams)
-            try:
+            response = getattr(connection, "_response", connection)  # it holds the socket open
+            with closing(response):
                 return os.dup(connection.fileno())
-            finally:
-                connection.close()
 
     def start(self, sandbox: str) -> None:
         with _translated():
@@ -98,11 +129,11 @@ class DockerBackend:
         with _translated():
             found: dict[str, Any] = self._api.inspect_container(sandbox)
         state = found["State"]
-        running = bool(state["Running"])
+        running, started = bool(state["Running"]), not state["StartedAt"].startswith("0001-")
         return Inspection(
             running=running,
-            started=not state["StartedAt"].startswith("0001-"),
-            exit_code=None if running else state["ExitCode"],
+            started=started,
+            exit_code=state["ExitCode"] if started and not running else None,
             oom_killed=bool(state["OOMKilled"]),
             process_id=state["Pid"] or None,
             mismatches=mismatches(found, spec) if spec else (),
@@ -113,7 +144,7 @@ class DockerBackend:
             try:
                 self._api.kill(sandbox, signal)
             except APIError as error:
-                if error.status_code != KILLED_ALREADY:
+                if error.status_code != CONFLICT:
                     raise
 
     def destroy(self, sandbox: str) -> None:
@@ -123,21 +154,28 @@ class DockerBackend:
             except NotFound:
                 return
             except APIError as error:
-                if error.status_code != KILLED_ALREADY:  # "removal is already in progress"
+                if error.status_code != CONFLICT:
                     raise
-                self._api.wait(sandbox, condition="removed")
+            else:
+                return
+            with suppress(NotFound):  # another one removes it: wait until it is gone
+                self._api.wait(sandbox, condition="removed", timeout=TIMEOUT_SECONDS)
 
     def find(self) -> list[Found]:
         with _translated():
             listed = self._api.containers(all=True, filters=self._filters)
         return [
-            Found(one["Id"], one["Names"][0].lstrip("/"), one["Labels"], one["State"] == "running") for one in listed
+            Found(one["Id"], next(iter(one["Names"] or ()), "").lstrip("/"), one["Labels"], one["State"] == "running")
+            for one in listed  # one that is being removed has no name any more
         ]
 
     def endings(self) -> Iterator[str]:
         filters = {**self._filters, "type": ["container"], "event": ["die", "destroy"]}
         with _translated():
-            stream = self._api.events(decode=True, filters=filters)
+            # The engine answers a moment before it has subscribed us; it remembers what happened meanwhile.
+            # A fraction of a second is a text to the engine (Engine API, `GET /events`); the types know none.
+            since: Any = f"{time.time():.6f}"
+            stream = self._api.events(decode=True, filters=filters, since=since)
             yield ""
             for event in stream:
                 yield str(event["Actor"]["ID"])
@@ -146,10 +184,22 @@ class DockerBackend:
         return [sys.executable, "-P", "-m", "workers.sandbox.docker.stop", sandbox]
 
 
-def connect() -> docker.APIClient:
-    """A client of this host's engine; the API version is negotiated: engines drop old ones."""
-    base_url = os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
-    return docker.APIClient(base_url=base_url, version="auto", timeout=TIMEOUT_SECONDS, num_pools=32)
+def _fetch(image: str, interrupted: Callable[[], bool]) -> None:
+    """Pull in a process of its own, which can be stopped at any moment. Raises `ImageUnavailable`."""
+    argv = [sys.executable, "-P", "-m", "workers.sandbox.docker.pull", image]
+    with subprocess.Popen(argv, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as fetching:
+        while True:
+            try:
+                _, why = fetching.communicate(timeout=PULL_POLL_SECONDS)
+                break
+            except subprocess.TimeoutExpired:
+                if interrupted():
+                    fetching.kill()
+                    raise ImageUnavailable(f"the pull of image {image} was stopped") from None
+    if fetching.returncode == ENGINE_AWAY:
+        raise EngineUnavailable(f"the Docker Engine went away during the pull of image {image}: {why.strip()}")
+    if fetching.returncode != 0:
+        raise ImageUnavailable(_how_to_get(image, why.strip() or "the pull ended without a reason"))
 
 
 def _image(name: str, inspected: dict[str, Any]) -> Image:
@@ -175,5 +225,5 @@ def _translated() -> Iterator[None]:
         if error.is_server_error() and error.explanation is None:
             raise EngineUnavailable(f"the Docker Engine failed: {error}") from error
         raise SandboxError(f"the Docker Engine refused: {error.explanation}") from error
-    except (DockerException, requests.RequestException, OSError) as error:
+    except ENGINE_ERRORS as error:
         raise EngineUnavailable(f"the Docker Engine does not answer: {error}; start it, or set DOCKER_HOST") from error

@@ -40,6 +40,7 @@ def container_config(spec: SandboxSpec) -> dict[str, Any]:
         "AttachStdout": True,
         "AttachStderr": True,
         "Tty": False,
+        "Healthcheck": {"Test": ["NONE"]},  # an image's own would run beside the closed gate
         "HostConfig": host_config(spec),
     }
 
@@ -51,7 +52,7 @@ def host_config(spec: SandboxSpec) -> dict[str, Any]:
         "SecurityOpt": ["no-new-privileges", f"seccomp={seccomp_profile()}"],
         "Init": True,  # a TERM to a bare PID 1 is ignored
         "PidsLimit": spec.pids,
-        "NanoCpus": int(spec.cpus * NANO),
+        "NanoCpus": round(spec.cpus * NANO),
         "Memory": spec.memory_bytes,
         "MemorySwap": spec.memory_bytes,  # no swap on top
         "ReadonlyRootfs": not spec.writable_root,
@@ -89,21 +90,43 @@ def log_config(driver: str) -> dict[str, Any]:
     return {"Type": driver, "Config": {"max-size": "64m", "max-file": "2"}}
 
 
-_CHECKED = ("NetworkMode", "CapDrop", "PidsLimit", "NanoCpus", "Memory", "ReadonlyRootfs", "Init", "IpcMode")
+_AS_ASKED = (
+    "NetworkMode", "CapDrop", "SecurityOpt", "Init", "PidsLimit", "NanoCpus", "Memory", "ReadonlyRootfs", "Tmpfs",
+    "ShmSize", "IpcMode", "CgroupnsMode", "LogConfig", "Runtime",
+)  # fmt: skip
+_MUST_BE_UNSET = (
+    "Privileged", "CapAdd", "Devices", "DeviceRequests", "DeviceCgroupRules", "Binds", "VolumesFrom", "GroupAdd",
+    "PidMode", "UTSMode", "UsernsMode", "OomKillDisable", "PublishAllPorts",
+)  # fmt: skip
 
 
 def mismatches(inspected: dict[str, Any], spec: SandboxSpec) -> tuple[str, ...]:
     """Name each limit of a made container that is not as asked for. `MemorySwap` needs the kernel's support."""
-    asked, applied = host_config(spec), inspected["HostConfig"]
+    asked, applied, config = host_config(spec), inspected["HostConfig"], inspected["Config"]
     found = [
-        f"{name} is {applied.get(name)!r}, asked for {asked[name]!r}"
-        for name in _CHECKED
-        if applied.get(name) != asked[name]
+        f"{name} is {_short(applied.get(name))}, asked for {_short(asked[name])}"
+        for name in _AS_ASKED
+        if name in asked and applied.get(name) != asked[name]
     ]
-    if applied.get("Privileged"):
-        found.append("Privileged is on")
-    if "no-new-privileges" not in (applied.get("SecurityOpt") or []):
-        found.append("no-new-privileges is off")
-    if inspected["Config"]["User"] != f"{spec.user_id}:{spec.user_id}":
-        found.append(f"User is {inspected['Config']['User']!r}")
+    found += [f"{name} is {_short(applied[name])}" for name in _MUST_BE_UNSET if applied.get(name)]
+    # The engine's own defaults (of other ulimits) may be added to what was asked for, and a policy's fields filled in.
+    limits = {(one["Name"], one["Soft"], one["Hard"]) for one in applied.get("Ulimits") or ()}
+    if not limits >= {(one["Name"], one["Soft"], one["Hard"]) for one in asked["Ulimits"]}:
+        found.append(f"Ulimits are {sorted(limits)}")
+    if (applied.get("RestartPolicy") or {}).get("Name") not in ("no", "", None):
+        found.append(f"RestartPolicy is {applied['RestartPolicy']}")
+    mounts = {
+        (one["Source"], one["Destination"], not one["RW"]) for one in inspected["Mounts"] if one["Type"] == "bind"
+    }
+    if mounts != {(str(one.source), one.target, one.read_only) for one in spec.mounts}:
+        found.append(f"Mounts are {sorted(mounts)}")
+    if config["User"] != f"{spec.user_id}:{spec.user_id}":
+        found.append(f"User is {config['User']!r}")
+    if config.get("Entrypoint") or config["Cmd"] != launcher.argv():
+        found.append("the main process is not the launcher")
     return tuple(found)
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:200]}…"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from docker.errors import APIError, DockerException, NotFound
+from docker.errors import APIError, NotFound
 
-from workers.sandbox.docker.engine import connect
+from workers.sandbox.docker.connection import ENGINE_ERRORS, connect
 
 NOT_RUNNING = 409
 
@@ -20,7 +20,7 @@ def main(sandbox: str) -> int:
         return 0
     except APIError as error:
         return 0 if error.status_code == NOT_RUNNING else 1
-    except DockerException as error:
+    except ENGINE_ERRORS as error:
         print(f"the Docker Engine does not answer: {error}", file=sys.stderr)  # noqa: T201 - the keeper's log
         return 1
     return 0

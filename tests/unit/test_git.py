@@ -1,0 +1,214 @@
+"""What is said and handed on about a repository, and what a clone decides by itself (no engine here)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from orchestrator.manifest import Repository
+from orchestrator.models import Claim
+from orchestrator.outcomes import Fault, Reason
+from workers import git
+from workers.egress import EgressReport
+from workers.git import CloneFailed, GitSandbox, clone, last_words, split_credential, without_password
+from workers.helper import HelperResult
+from workers.sandbox.port import Mount
+from workers.workspace import AttemptDirectory
+
+COMMIT = "0123456789012345678901234567890123456789"
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://git.example/a/b.git", "https://git.example/a/b.git"),
+        ("https://user:secret@git.example/a", "https://git.example/a"),
+        ("https://secret@git.example:8443/a?b", "https://git.example:8443/a?b"),
+        ("http://a:b@c@git.example/a", "http://git.example/a"),
+        ("ssh://git:secret@git.example:22/a", "ssh://git@git.example:22/a"),
+        ("ssh://git@git.example/a", "ssh://git@git.example/a"),
+        ("git@git.example:a/b", "git@git.example:a/b"),
+        ("file:///srv/a@b", "file:///srv/a@b"),
+    ],
+)
+def test_a_url_is_shown_without_its_password(url: str, shown: str) -> None:
+    assert without_password(url) == shown
+
+
+@pytest.mark.parametrize(
+    ("url", "source", "credential"),
+    [
+        ("https://git.example/a", "https://git.example/a", ""),
+        ("https://u:p%40w@git.example/a", "https://git.example/a", "https://u:p%40w@git.example"),
+        ("http://token@git.example:81/a", "http://git.example:81/a", "http://token:@git.example:81"),
+        ("ssh://git@git.example/a", "ssh://git@git.example/a", ""),
+    ],
+)
+def test_a_credential_is_taken_out_of_the_url_that_git_sees(url: str, source: str, credential: str) -> None:
+    assert split_credential(url) == (source, credential)
+
+
+def result(stderr: str, code: int = 128, egress: EgressReport | None = None) -> HelperResult:
+    return HelperResult(code, "", stderr, egress)
+
+
+def test_git_s_own_words_are_its_errors_not_its_progress() -> None:
+    stderr = "Cloning into '/workspace'...\nremote: not found\n\nfatal: repository 'x' not found\nhint: look\n"
+    assert last_words(result(stderr)) == "remote: not found; fatal: repository 'x' not found"
+
+
+def test_without_an_error_the_last_lines_speak_and_without_any_the_exit_code() -> None:
+    assert last_words(result("one\ntwo\nthree\nfour\n")) == "two; three; four"
+    assert last_words(result("\n", 137)) == "git ended with exit code 137"
+
+
+def test_what_the_proxy_refused_stands_beside_git_s_words() -> None:
+    egress = EgressReport(["a leads to 10.0.0.1"], ["b cannot be reached"])
+    words = last_words(result("fatal: CONNECT tunnel failed\n", egress=egress))
+    assert words == "fatal: CONNECT tunnel failed; a leads to 10.0.0.1; b cannot be reached"
+
+
+@dataclass
+class ScriptedGit:
+    """Stands for the helper sandbox: answers each run with the next result and keeps what it was given."""
+
+    answers: list[HelperResult]
+    runs: list[tuple[dict[str, str], tuple[Mount, ...]]] = field(default_factory=list)
+
+    def run(self, script: str, variables: dict[str, str], mounts: tuple[Mount, ...], cwd: str) -> HelperResult:
+        assert script == git.CLONE
+        assert cwd == "/"
+        self.runs.append((variables, mounts))
+        return self.answers.pop(0)
+
+    deadline = float("inf")
+
+    @staticmethod
+    def interrupted() -> bool:
+        return False
+
+
+CHECKED_OUT = HelperResult(0, f"something\n{COMMIT}\n", "")
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> AttemptDirectory:
+    made = AttemptDirectory.of(tmp_path / "work", Claim("t", 1, 1))
+    made.create()
+    return made
+
+
+@pytest.fixture(autouse=True)
+def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(git, "BACKOFF_SECONDS", 0.0)
+
+
+def repository(url: str, **given: object) -> Repository:
+    values = {"branch": None, "commit": None, "depth": None, "submodules": False, "subpath": None, **given}
+    return Repository(url=url, **values)  # type: ignore[arg-type]
+
+
+Clone = Callable[[ScriptedGit, Repository], str]
+
+
+@pytest.fixture
+def cloned(directory: AttemptDirectory, said: list[str]) -> Clone:
+    def run(scripted: ScriptedGit, wanted: Repository) -> str:
+        return clone(scripted, wanted, directory, said.append)  # type: ignore[arg-type]
+
+    return run
+
+
+@pytest.fixture
+def said() -> list[str]:
+    return []
+
+
+def test_a_clone_returns_the_commit_and_says_what_it_does(cloned: Clone, said: list[str]) -> None:
+    scripted = ScriptedGit([CHECKED_OUT])
+    assert cloned(scripted, repository("https://u:secret@git.example/a")) == COMMIT
+    assert said == ["cloning https://git.example/a", f"checked out {COMMIT}"]
+    [(variables, mounts)] = scripted.runs
+    assert [mount.target for mount in mounts] == ["/workspace"]
+    assert variables["GIT_ALLOW_PROTOCOL"] == "https:http"
+    assert "secret" not in variables["SOURCE"] + variables["URL"]
+
+
+def test_a_local_repository_is_mounted_read_only_at_its_real_path_and_git_may_use_nothing_else(
+    cloned: Clone, tmp_path: Path
+) -> None:
+    (tmp_path / "real #1 ?x").mkdir()
+    (tmp_path / "link").symlink_to("real #1 ?x")
+    for url in (f"file://{tmp_path}/link", f"file://{tmp_path}/real #1 ?x"):
+        scripted = ScriptedGit([CHECKED_OUT])
+        cloned(scripted, repository(url))
+        [(variables, mounts)] = scripted.runs
+        assert mounts[1] == Mount(tmp_path / "real #1 ?x", "/repository", read_only=True)
+        assert (variables["SOURCE"], variables["PROXY"]) == ("file:///repository", "")
+        assert variables["GIT_ALLOW_PROTOCOL"] == "file"
+
+
+def test_a_question_mark_in_a_local_path_does_not_cut_it_to_another_repository(cloned: Clone, tmp_path: Path) -> None:
+    # The operator's rule was checked with the whole path; what is cloned must be the same one.
+    (tmp_path / "private").mkdir()
+    with pytest.raises(CloneFailed, match="there is no directory"):
+        cloned(ScriptedGit([]), repository(f"file://{tmp_path}/private?/../allowed"))
+
+
+def test_a_local_repository_that_is_not_there_is_the_user_s_fault(cloned: Clone, tmp_path: Path) -> None:
+    with pytest.raises(CloneFailed) as failed:
+        cloned(ScriptedGit([]), repository(f"file://{tmp_path}/missing"))
+    outcome = failed.value.outcome
+    assert (outcome.reason, outcome.fault) == (Reason.CLONE_FAILED, Fault.USER)
+    assert f"there is no directory {tmp_path}/missing on this worker" in outcome.message
+
+
+@pytest.mark.parametrize("url", ["ssh://git:secret@git.example/a", "git@git.example:a"])
+def test_ssh_is_refused_with_what_to_do(cloned: Clone, url: str) -> None:
+    with pytest.raises(CloneFailed, match="use https://") as failed:
+        cloned(ScriptedGit([]), repository(url))
+    assert failed.value.outcome.fault is Fault.USER
+    assert "secret" not in failed.value.outcome.message
+
+
+def test_a_failed_clone_is_tried_three_times_in_a_fresh_workspace(
+    cloned: Clone, said: list[str], directory: AttemptDirectory
+) -> None:
+    (directory.workspace / "half").write_text("x")
+    with pytest.raises(CloneFailed) as failed:
+        cloned(ScriptedGit([result("fatal: early EOF\n", 21)] * 3), repository("https://u:secret@git.example/a"))
+    outcome = failed.value.outcome
+    assert (outcome.reason, outcome.fault) == (Reason.CLONE_FAILED, Fault.PLATFORM)
+    assert outcome.message == "https://git.example/a could not be cloned in 3 tries: fatal: early EOF"
+    assert said[1:] == [f"clone failed (fatal: early EOF); try {number} of 3 follows" for number in (2, 3)]
+    assert list(directory.workspace.iterdir()) == []
+
+
+def test_a_second_try_may_succeed(cloned: Clone) -> None:
+    assert cloned(ScriptedGit([result("fatal: early EOF\n", 21), CHECKED_OUT]), repository("https://git.example/a"))
+
+
+@pytest.mark.parametrize("code", [22, 23])
+def test_what_no_second_try_mends_is_the_user_s_fault_at_once(cloned: Clone, code: int) -> None:
+    with pytest.raises(CloneFailed) as failed:
+        cloned(ScriptedGit([result("fatal: Remote branch x not found\n", code)]), repository("https://git.example/a"))
+    assert failed.value.outcome.fault is Fault.USER
+    assert "fatal: Remote branch x not found" in failed.value.outcome.message
+
+
+def test_a_host_that_may_not_be_reached_is_not_tried_again(cloned: Clone) -> None:
+    refused = result("fatal: unable to access\n", 21, EgressReport(["git.example leads to 10.0.0.1, …"]))
+    with pytest.raises(CloneFailed, match=r"git\.example leads to 10\.0\.0\.1") as failed:
+        cloned(ScriptedGit([refused]), repository("https://git.example/a"))
+    assert failed.value.outcome.fault is Fault.USER
+
+
+def test_a_pause_between_tries_ends_when_the_task_is_asked_to_end() -> None:
+    asked = GitSandbox(None, None, lambda: True, time.monotonic() + 1e6)  # type: ignore[arg-type]
+    git._pause(asked, 1e6)
+    over = GitSandbox(None, None, lambda: False, time.monotonic() - 1)  # type: ignore[arg-type]
+    git._pause(over, 1e6)
