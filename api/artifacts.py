@@ -21,6 +21,7 @@ from orchestrator.artifacts import ArtifactStore
 from orchestrator.models import Artifact, Attempt, Task
 from orchestrator.services.cancel import TaskNotFound
 from orchestrator.store import artifacts, tasks
+from orchestrator.store import attempts as attempt_rows
 
 blueprint = Blueprint("artifacts", __name__, url_prefix="/api/v1/tasks")
 
@@ -32,7 +33,7 @@ def _find(task_id: str) -> tuple[Task, list[Artifact], list[Attempt]]:
         task = tasks.get(tx, task_id)
         if task is None:
             raise TaskNotFound(task_id)
-        return task, artifacts.of_task(tx, task_id, task.attempt), tasks.attempts_of(tx, task_id)
+        return task, artifacts.of_task(tx, task_id, task.attempt), attempt_rows.of_task(tx, task_id)
 
 
 @blueprint.get("/<task_id>/artifacts")

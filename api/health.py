@@ -12,7 +12,7 @@ from api.parts import parts
 from orchestrator.artifacts import ArtifactStoreUnavailable
 from orchestrator.broker.messages import BrokerUnavailable
 from orchestrator.models import WorkerState
-from orchestrator.store import tasks, workers
+from orchestrator.store import queue, workers
 from orchestrator.store.database import StoreUnavailable
 
 blueprint = Blueprint("health", __name__)
@@ -77,7 +77,7 @@ def _trouble() -> dict[str, str]:
 def list_workers() -> Response:
     no_params()
     with parts().product.database.read() as tx:
-        held = tasks.held_by_worker(tx)
+        held = queue.held_by_worker(tx)
         fleet = workers.all_of(tx)
     return jsonify(workers=[views.worker(one, held.get(one.name)) for one in fleet])
 

@@ -17,7 +17,7 @@ from orchestrator import clock, journal
 from orchestrator.models import Kind, WorkerState
 from orchestrator.services.place import PLACEMENT_SECONDS
 from orchestrator.states import TERMINAL, State
-from orchestrator.store import tasks, workers
+from orchestrator.store import queue, tasks, workers
 from orchestrator.store.database import Database
 from orchestrator.store.tables import records
 from orchestrator.store.tables import tasks as task_table
@@ -36,7 +36,7 @@ class StoreMetrics:
     def collect(self) -> Iterator[Metric]:
         with self._database.read() as tx:
             states, outcomes = tasks.count_by_state(tx), tasks.outcome_counts(tx)
-            oldest, fleet = tasks.oldest_pending(tx), workers.all_of(tx)
+            oldest, fleet = queue.oldest_pending(tx), workers.all_of(tx)
             log_bytes = int(tx.scalar(sa.select(sa.func.sum(task_table.c.output_bytes))) or 0)
         by_state = GaugeMetricFamily("sandbox_tasks", "Tasks by state", labels=["state"])
         for state in State:

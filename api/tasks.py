@@ -17,6 +17,7 @@ from orchestrator.services.purge import purge
 from orchestrator.services.rerun import rerun
 from orchestrator.services.submit import submit
 from orchestrator.states import State
+from orchestrator.store import attempts as attempt_rows
 from orchestrator.store import tasks
 
 blueprint = Blueprint("tasks", __name__, url_prefix="/api/v1/tasks")
@@ -66,7 +67,7 @@ def get_task(task_id: str) -> Response:
     no_params()
     with parts().product.database.read() as tx:
         task = tasks.get(tx, task_id)
-        attempts = tasks.attempts_of(tx, task_id)
+        attempts = attempt_rows.of_task(tx, task_id)
     if task is None:
         raise TaskNotFound(task_id)
     return jsonify(views.details(task, attempts))
@@ -121,7 +122,7 @@ def _cancelled(task: Any) -> tuple[Response, int] | Response:
     if task.is_terminal:  # its worker was lost before it could confirm
         raise AlreadyTerminal(task)
     with parts().product.database.read() as tx:
-        attempts = tasks.attempts_of(tx, task.id)
+        attempts = attempt_rows.of_task(tx, task.id)
     message = f"the cancellation of task {task.id} is stored; it is {task.state} and will be cancelled"
     return jsonify({**body, "message": message, "cancel": views.cancellation(task, attempts)}), 202
 

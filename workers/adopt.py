@@ -13,7 +13,7 @@ from orchestrator.models import Claim, Task
 from orchestrator.services.cancel import conclude_cancelled
 from orchestrator.services.conclude import CancelRequested, give_back
 from orchestrator.states import State
-from orchestrator.store import tasks
+from orchestrator.store import attempts as attempt_rows
 from workers.attempt import Attempt
 from workers.custody import destroy_sandbox, start_pump
 from workers.equipment import Equipment
@@ -36,7 +36,7 @@ def adopt(equipment: Equipment, held: Collection[Claim], resume: Callable[[Attem
     """
     name = equipment.product.settings.worker_name
     with equipment.product.database.read() as tx:
-        live = tasks.live_attempts(tx, name)
+        live = attempt_rows.live_on(tx, name)
     sandboxes = equipment.backend.find()
     for task, row in live:
         if row.claim in held:
@@ -96,8 +96,8 @@ def remove_orphans(equipment: Equipment, busy: Iterable[Claim] = ()) -> None:
     sandboxes = equipment.backend.find()
     directories = list(settings.work_dir.iterdir()) if settings.work_dir.exists() else []
     with equipment.product.database.read() as tx:  # after the listing: what is newer than it is left alone
-        keep = {row.claim for _, row in tasks.live_attempts(tx, settings.worker_name)}
-        keep |= tasks.preserved_on(tx, settings.worker_name)
+        keep = {row.claim for _, row in attempt_rows.live_on(tx, settings.worker_name)}
+        keep |= attempt_rows.preserved_on(tx, settings.worker_name)
     keep |= set(busy)
     for found in sandboxes:
         claim = claim_of(found.labels)
@@ -115,14 +115,14 @@ def destroy_expired(equipment: Equipment) -> None:
     """Destroy preserved sandboxes whose `preserve_for` is over, or whose task was purged; the state stays."""
     product = equipment.product
     with product.database.read() as tx:
-        due = tasks.preserved_due(tx, product.settings.worker_name, clock.now())
+        due = attempt_rows.preserved_due(tx, product.settings.worker_name, clock.now())
     for row in due:
         try:
             if row.sandbox:
                 equipment.backend.destroy(row.sandbox)
             AttemptDirectory.of(product.settings.work_dir, row.claim).destroy()
             with product.database.write() as tx:
-                tasks.release_preserved(tx, row.task_id)
+                attempt_rows.release_preserved(tx, row.task_id)
         except (SandboxError, OSError) as error:  # the others must not wait for this one
             log.warning("preserved sandbox not destroyed yet", extra={"task": row.task_id, "error": str(error)})
             continue

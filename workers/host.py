@@ -11,6 +11,7 @@ from contextlib import suppress
 from orchestrator.models import Claim
 from orchestrator.services import fleet
 from orchestrator.services.claim import claim
+from orchestrator.store import attempts as attempt_rows
 from orchestrator.store import tasks
 from orchestrator.store.database import StoreUnavailable
 from orchestrator.store.workers import UnknownWorker
@@ -207,7 +208,7 @@ class WorkerHost:
         if self._adoption is not None:
             return
         with self._product.database.read() as tx:
-            live = {row.claim for _, row in tasks.live_attempts(tx, self._name)}
+            live = {row.claim for _, row in attempt_rows.live_on(tx, self._name)}
         unknown = live - {attempt.claim for attempt in self._running()}
         if unknown & self._unknown:
             log.warning("attempts in nobody's hands", extra={"claims": str(unknown & self._unknown)})

@@ -9,6 +9,7 @@ from orchestrator import clock
 from orchestrator.models import Cancellation, Claim, Task
 from orchestrator.product import Product
 from orchestrator.states import Event, State, after
+from orchestrator.store import attempts as attempt_rows
 from orchestrator.store import tasks
 from orchestrator.store.lifecycle import transition
 
@@ -36,7 +37,7 @@ def claim(product: Product, worker: str, task_id: str, attempt: int) -> Task | N
             next_claim=mine,
             counted_attempts=task.counted_attempts + 1,
         )
-        tasks.insert_attempt(tx, mine, worker, at)
+        attempt_rows.insert(tx, mine, worker, at)
         claimed = tasks.get(tx, task_id)
     log.info("attempt claimed", extra={"task": task_id, "attempt": attempt, "worker": worker})
     return claimed
@@ -59,11 +60,11 @@ def advance(
         if event is Event.GATE_OPENED:
             attempt_facts["running_at"] = at
         if attempt_facts:
-            tasks.note_attempt(tx, claim, **attempt_facts)
+            attempt_rows.note(tx, claim, **attempt_facts)
         return task.cancellation if task else None
 
 
 def note(product: Product, claim: Claim, **facts: Any) -> None:
     """Store facts about a live attempt without a change of state. Raises `StaleClaim`."""
     with product.database.write() as tx:
-        tasks.note_attempt(tx, claim, **facts)
+        attempt_rows.note(tx, claim, **facts)

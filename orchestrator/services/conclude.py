@@ -17,6 +17,7 @@ from orchestrator.outcomes import Outcome, Reason, failure
 from orchestrator.product import Product
 from orchestrator.services.place import Message, deliver, place, take_turn
 from orchestrator.states import Event, State
+from orchestrator.store import attempts as attempt_rows
 from orchestrator.store import tasks, workers
 from orchestrator.store.lifecycle import transition
 
@@ -92,7 +93,7 @@ def end(
         tx, task.claim, task.state, event, at=at, message=outcome.message, next_claim=next_claim, **columns
     )
     if task.attempt:
-        tasks.finish_attempt(tx, task.claim, state, outcome, at, preserved=preserved)
+        attempt_rows.finish(tx, task.claim, state, outcome, at, preserved=preserved)
     return state
 
 
@@ -123,7 +124,7 @@ def _wait_again(
         queue_deadline=(not_before or at) + timedelta(seconds=queue) if queue else None,
         **columns,
     )
-    tasks.finish_attempt(tx, task.claim, State.FAILED, outcome, at, preserved=False)
+    attempt_rows.finish(tx, task.claim, State.FAILED, outcome, at, preserved=False)
 
 
 def _fenced(task: Task) -> Claim:

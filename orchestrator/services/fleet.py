@@ -8,7 +8,7 @@ from orchestrator import clock
 from orchestrator.models import Worker, WorkerState
 from orchestrator.product import Product
 from orchestrator.services.place import deliver, place, take_turn
-from orchestrator.store import tasks, workers
+from orchestrator.store import queue, workers
 
 
 def register(product: Product, worker: Worker) -> None:
@@ -16,7 +16,7 @@ def register(product: Product, worker: Worker) -> None:
     with product.database.write() as tx:
         take_turn(tx)
         workers.register(tx, worker)
-        tasks.unassign(tx, worker.name)
+        queue.unassign(tx, worker.name)
         messages = place(tx, clock.now())
     deliver(product.broker, messages)
 
@@ -28,7 +28,7 @@ def heartbeat(product: Product, name: str, trouble: str | None) -> None:
         take_turn(tx)
         changed = workers.beat(tx, name, at, trouble)
         if changed and trouble:
-            tasks.unassign(tx, name)
+            queue.unassign(tx, name)
         messages = place(tx, at) if changed else []
     deliver(product.broker, messages)
 
@@ -39,6 +39,6 @@ def stop(product: Product, name: str, adopt_seconds: float) -> None:
     with product.database.write() as tx:
         take_turn(tx)
         workers.set_state(tx, name, WorkerState.STOPPED, adopt_until=at + timedelta(seconds=adopt_seconds))
-        tasks.unassign(tx, name)
+        queue.unassign(tx, name)
         messages = place(tx, at)
     deliver(product.broker, messages)

@@ -14,8 +14,8 @@ from orchestrator.broker.messages import Broker, BrokerUnavailable
 from orchestrator.manifest import Manifest
 from orchestrator.models import Resources
 from orchestrator.placement import Wanted
-from orchestrator.store import tasks, workers
-from orchestrator.store.tasks import Candidate
+from orchestrator.store import queue, workers
+from orchestrator.store.queue import Candidate
 
 log = logging.getLogger(__name__)
 
@@ -49,31 +49,31 @@ def place(tx: sa.Connection, at: datetime) -> list[Message]:
 
     Called when room appeared: an attempt ended, a worker reported.
     """
-    waiting = tasks.candidates(tx, at, ROUND)
+    waiting = queue.candidates(tx, at, ROUND)
     if not waiting:
         return []
     messages = _assign(tx, waiting, at)
     if len(waiting) == ROUND:  # a crowd that waits for one worker must not hide the task that fits another
         rooms = [host.room for host in workers.hosts(tx) if host.has_room]
-        messages += _assign(tx, tasks.candidates(tx, at, ROUND, rooms), at) if rooms else []
+        messages += _assign(tx, queue.candidates(tx, at, ROUND, rooms), at) if rooms else []
     return messages
 
 
 @PLACEMENT_SECONDS.time()
 def place_one(tx: sa.Connection, task_id: str, at: datetime) -> list[Message]:
     """Place a task that was just stored. No room appeared, so the others that wait need no second look."""
-    return _assign(tx, tasks.candidates(tx, at, 1, only=task_id), at)
+    return _assign(tx, queue.candidates(tx, at, 1, only=task_id), at)
 
 
 def _assign(tx: sa.Connection, candidates: list[Candidate], at: datetime) -> list[Message]:
     waiting = {one.wanted.task_id: one for one in candidates}
     result = placement.place([one.wanted for one in candidates], workers.hosts(tx))
     news = [(task_id, why) for task_id, why in result.waiting.items() if waiting[task_id].reason != why]
-    tasks.set_waiting(tx, news)
+    queue.set_waiting(tx, news)
     return [
         (one.worker, one.task_id, waiting[one.task_id].attempt + 1)
         for one in result.assignments
-        if tasks.assign(tx, one, at)
+        if queue.assign(tx, one, at)
     ]
 
 

@@ -15,7 +15,8 @@ from orchestrator.services.conclude import end, lose
 from orchestrator.services.place import Message, place, take_turn
 from orchestrator.services.purge import purge
 from orchestrator.states import State
-from orchestrator.store import tasks, workers
+from orchestrator.store import attempts as attempt_rows
+from orchestrator.store import queue, tasks, workers
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +33,7 @@ def lose_silent_workers(tx: sa.Connection, at: datetime, silent: Mapping[str, fl
         silence = silent.get(worker.name)
         if worker.state is WorkerState.ACTIVE and silence is not None:
             workers.set_state(tx, worker.name, WorkerState.LOST)
-            tasks.unassign(tx, worker.name)
+            queue.unassign(tx, worker.name)
             log.warning("worker lost", extra={"worker": worker.name, "silent_seconds": silence})
             messages += place(tx, at)
         elif _is_over(tx, worker, silence, grace, at):
@@ -42,7 +43,7 @@ def lose_silent_workers(tx: sa.Connection, at: datetime, silent: Mapping[str, fl
 
 def _lose_attempts(tx: sa.Connection, worker: str, at: datetime) -> list[Message]:
     messages: list[Message] = []
-    for seen, _ in tasks.live_attempts(tx, worker):
+    for seen, _ in attempt_rows.live_on(tx, worker):
         task = tasks.get(tx, seen.id, for_update=True)
         if task and task.claim == seen.claim:  # it may have gone a step further since it was seen
             messages += lose(tx, task, worker, at)
@@ -51,13 +52,13 @@ def _lose_attempts(tx: sa.Connection, worker: str, at: datetime) -> list[Message
 
 def send_again(tx: sa.Connection, at: datetime) -> list[Message]:
     """Messages for tasks that were placed and not claimed: the first one, or its worker's queue, was lost."""
-    return tasks.unsent(tx, at - RESEND_AFTER, at)
+    return queue.unsent(tx, at - RESEND_AFTER, at)
 
 
 def expire_queue(tx: sa.Connection, at: datetime) -> list[Message]:
     """End what waited longer than its `queue_timeout`; what it held on a worker is free then."""
     take_turn(tx)
-    for seen in tasks.overdue_in_queue(tx, at):
+    for seen in queue.overdue_in_queue(tx, at):
         task = tasks.get(tx, seen.id, for_update=True)
         if task is None or task.state is not State.PENDING:  # claimed since it was seen
             continue
@@ -75,7 +76,7 @@ def expire_queue(tx: sa.Connection, at: datetime) -> list[Message]:
 def place_after_backoff(tx: sa.Connection, at: datetime) -> list[Message]:
     """Place retries whose backoff is over."""
     take_turn(tx)
-    tasks.end_backoff(tx, at)
+    queue.end_backoff(tx, at)
     return place(tx, at)
 
 
@@ -98,11 +99,11 @@ def due_duties(tx: sa.Connection, at: datetime, silent: Mapping[str, float], gra
     duties: list[Duty] = []
     if _workers_need_care(tx, at, silent, grace):
         duties.append(lambda tx, at: lose_silent_workers(tx, at, silent, grace))
-    if tasks.overdue_in_queue(tx, at):
+    if queue.overdue_in_queue(tx, at):
         duties.append(expire_queue)
-    if tasks.has_unsent(tx, at - RESEND_AFTER):
+    if queue.has_unsent(tx, at - RESEND_AFTER):
         duties.append(send_again)
-    if tasks.next_backoff_over(tx, at):
+    if queue.next_backoff_over(tx, at):
         duties.append(place_after_backoff)
     return duties
 
@@ -112,7 +113,7 @@ def _workers_need_care(tx: sa.Connection, at: datetime, silent: Mapping[str, flo
         silence = silent.get(worker.name)
         if worker.state is WorkerState.ACTIVE and silence is not None:
             return True
-        if _is_over(tx, worker, silence, grace, at) and tasks.live_attempts(tx, worker.name):
+        if _is_over(tx, worker, silence, grace, at) and attempt_rows.live_on(tx, worker.name):
             return True
     return False
 

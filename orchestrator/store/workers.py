@@ -11,8 +11,8 @@ import sqlalchemy as sa
 from orchestrator.models import Worker, WorkerState
 from orchestrator.placement import NOTHING, Host
 from orchestrator.store import rows
+from orchestrator.store.queue import held_by_worker
 from orchestrator.store.tables import workers
-from orchestrator.store.tasks import held_by_worker
 
 
 def register(tx: sa.Connection, worker: Worker) -> None:

@@ -18,6 +18,7 @@ from orchestrator.services.claim import advance, claim
 from orchestrator.services.conclude import conclude
 from orchestrator.services.submit import submit
 from orchestrator.states import Event, State
+from orchestrator.store import attempts as attempt_rows
 from orchestrator.store import tasks
 from orchestrator.store.database import Database
 from tests.integration.store.broker import StrictBroker
@@ -39,7 +40,7 @@ def test_a_claim_raises_attempt_and_fence_before_any_work(product: Product) -> N
     assert (task.counted_attempts, task.started_at) == (1, task.state_changed_at)
     assert task == now(product, "t")
     with product.database.read() as tx:
-        (attempt,) = tasks.attempts_of(tx, "t")
+        (attempt,) = attempt_rows.of_task(tx, "t")
     assert (attempt.claim, attempt.worker, attempt.state) == (task.claim, "w", State.STAGING)
 
 
@@ -85,7 +86,7 @@ def test_200_tasks_are_claimed_once_each_by_8_claimers(
     assert Counter(taken) == {Claim(f"t{number}", 1, 1): 1 for number in range(200)}
     with product.database.read() as tx:
         assert tasks.count_by_state(tx) == {"staging": 200}
-        assert all(len(tasks.attempts_of(tx, f"t{number}")) == 1 for number in range(200))
+        assert all(len(attempt_rows.of_task(tx, f"t{number}")) == 1 for number in range(200))
 
 
 def test_a_message_delivered_50_times_to_4_threads_starts_one_attempt(
@@ -116,7 +117,7 @@ def test_steps_are_recorded_with_what_is_known_of_them(product: Product) -> None
     assert now(product, "t").applied == applied
     advance(product, mine, State.READY, Event.GATE_OPENED, "the command runs")
     with product.database.read() as tx:
-        (attempt,) = tasks.attempts_of(tx, "t")
+        (attempt,) = attempt_rows.of_task(tx, "t")
     assert attempt.applied == applied
     assert attempt.running_at == now(product, "t").state_changed_at
     assert attempt.state is State.RUNNING

@@ -17,7 +17,8 @@ from orchestrator.services.cancel import AlreadyTerminal, TaskNotFound, Wish, ca
 from orchestrator.services.claim import advance, claim
 from orchestrator.services.conclude import MAX_UNCOUNTED_LOSSES, CancelRequested, conclude, give_back
 from orchestrator.states import TERMINAL, Event, State
-from orchestrator.store import tasks
+from orchestrator.store import attempts as attempt_rows
+from orchestrator.store import queue
 from orchestrator.store.database import Database
 from tests.integration.store.broker import StrictBroker
 from tests.integration.store.given import aged, claimed, now, registered, running, submitted, together
@@ -80,14 +81,14 @@ def test_a_failure_is_preserved_with_its_hint_and_a_date(product: Product) -> No
     assert task.finished_at is not None
     assert task.preserve_until == task.finished_at + timedelta(hours=2)
     with product.database.read() as tx:
-        assert tasks.preserved_on(tx, "w") == {mine}
-        assert tasks.preserved_due(tx, "w", task.finished_at) == []
-        (due,) = tasks.preserved_due(tx, "w", task.preserve_until)
+        assert attempt_rows.preserved_on(tx, "w") == {mine}
+        assert attempt_rows.preserved_due(tx, "w", task.finished_at) == []
+        (due,) = attempt_rows.preserved_due(tx, "w", task.preserve_until)
     assert due.claim == mine
     with product.database.write() as tx:
-        tasks.release_preserved(tx, "t")
+        attempt_rows.release_preserved(tx, "t")
     with product.database.read() as tx:
-        assert tasks.preserved_on(tx, "w") == set()
+        assert attempt_rows.preserved_on(tx, "w") == set()
     assert now(product, "t").state is State.FAILED_PRESERVED
 
 
@@ -96,7 +97,7 @@ def test_a_failure_that_a_retry_follows_is_not_preserved(product: Product) -> No
     mine = running(product, lifecycle={"failure_action": "preserve", **retrying("exit_nonzero")})
     assert conclude(product, mine, BAD, preserve_hint="docker cp x") is State.PENDING
     with product.database.read() as tx:
-        assert tasks.preserved_on(tx, "w") == set()
+        assert attempt_rows.preserved_on(tx, "w") == set()
 
 
 def test_a_retry_returns_the_task_to_pending_and_names_attempt_and_reason(product: Product) -> None:
@@ -120,7 +121,7 @@ def test_the_last_attempt_ends_the_task_and_every_attempt_keeps_its_own_outcome(
     conclude(product, mine, BROKEN)
     assert conclude(product, claimed(product, attempt=2), BAD) is State.FAILED
     with product.database.read() as tx:
-        attempts = tasks.attempts_of(tx, "t")
+        attempts = attempt_rows.of_task(tx, "t")
     assert [(one.number, one.state, one.outcome) for one in attempts] == [
         (1, State.FAILED, BROKEN), (2, State.FAILED, BAD),
     ]  # fmt: skip
@@ -154,8 +155,8 @@ def test_the_queue_timeout_of_a_retry_begins_when_it_may_be_placed(product: Prod
     conclude(product, mine, BAD)
     at = now(product, "t").state_changed_at
     with product.database.read() as tx:
-        assert tasks.overdue_in_queue(tx, at + timedelta(minutes=10, seconds=59)) == []
-        assert [task.id for task in tasks.overdue_in_queue(tx, at + timedelta(minutes=11))] == ["t"]
+        assert queue.overdue_in_queue(tx, at + timedelta(minutes=10, seconds=59)) == []
+        assert [task.id for task in queue.overdue_in_queue(tx, at + timedelta(minutes=11))] == ["t"]
 
 
 def test_an_ending_makes_room_for_who_waited(product: Product, broker: StrictBroker) -> None:
@@ -187,10 +188,10 @@ def test_a_cancelled_wait_for_a_retry_leaves_the_ended_attempt_as_it_was(product
     registered(product)
     conclude(product, running(product, lifecycle=retrying("exit_nonzero", backoff="5m")), BAD)
     with product.database.read() as tx:
-        before = tasks.attempts_of(tx, "t")
+        before = attempt_rows.of_task(tx, "t")
     assert cancel(product, "t", WISH).state is State.CANCELLED
     with product.database.read() as tx:
-        assert tasks.attempts_of(tx, "t") == before
+        assert attempt_rows.of_task(tx, "t") == before
 
 
 def test_a_cancelled_task_frees_what_was_held_for_it(product: Product, broker: StrictBroker) -> None:
@@ -298,7 +299,7 @@ def test_what_was_given_back_before_it_ran_is_placed_again_without_counting(
     assert (task.state, task.counted_attempts, task.uncounted_losses) == (State.PENDING, 0, 1)
     assert broker.attempts[-1] == ("w", "t", 2)
     with product.database.read() as tx:
-        (attempt,) = tasks.attempts_of(tx, "t")
+        (attempt,) = attempt_rows.of_task(tx, "t")
     assert attempt.outcome is not None
     assert (attempt.state, attempt.outcome.reason) == (State.FAILED, Reason.WORKER_LOST)
     assert changes(product)[-1].body["reason"] == "worker_lost"

@@ -16,7 +16,7 @@ from orchestrator.outcomes import Reason, failure, of_exit
 from orchestrator.product import Product
 from orchestrator.services.conclude import conclude
 from orchestrator.states import State
-from orchestrator.store import tasks
+from orchestrator.store import attempts as attempt_rows
 from orchestrator.store.database import Database
 from tests.integration.store.given import claimed, now, numbers, registered, running, submitted, together
 
@@ -54,7 +54,7 @@ def test_progress_is_stored_with_the_records(product: Product, mine: Claim) -> N
     append(product.database, mine, b"a\n", spool_offset="7", output_bytes=2)
     append(product.database, mine, spool_offset="9")
     with product.database.read() as tx:
-        attempt = tasks.get_attempt(tx, "t", 1)
+        attempt = attempt_rows.get(tx, "t", 1)
     assert attempt is not None
     assert (attempt.spool_offset, attempt.output_bytes) == ("9", 2)
 

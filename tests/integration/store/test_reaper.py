@@ -21,7 +21,8 @@ from orchestrator.services.claim import claim
 from orchestrator.services.conclude import conclude
 from orchestrator.services.reap import RESEND_AFTER
 from orchestrator.states import State
-from orchestrator.store import tasks
+from orchestrator.store import attempts as attempt_rows
+from orchestrator.store import queue
 from orchestrator.store.database import Database
 from orchestrator.store.workers import UnknownWorker
 from tests.integration.store.broker import StrictBroker
@@ -130,7 +131,7 @@ def test_everything_a_worker_still_writes_about_an_attempt_it_lost_is_refused(
     with pytest.raises(StaleClaim), product.database.write() as tx:
         journal.append(tx, mine, [journal.output("stdout", b"late\n", clock.now())])
     with pytest.raises(StaleClaim), product.database.write() as tx:
-        tasks.note_attempt(tx, mine, image="late")
+        attempt_rows.note(tx, mine, image="late")
     assert now(product, "t") == before
 
 
@@ -281,7 +282,7 @@ def test_a_retry_whose_backoff_is_over_but_finds_no_room_does_not_keep_the_reape
     watch.pass_time(1, "w")
     assert now(product, "t").state_message == "waits: w: all 1 slots are taken"
     with product.database.read() as tx:
-        assert not tasks.next_backoff_over(tx, clock.now())
+        assert not queue.next_backoff_over(tx, clock.now())
 
 
 def test_data_older_than_retention_is_removed_and_the_row_stays(product: Product) -> None:

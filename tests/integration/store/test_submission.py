@@ -21,7 +21,8 @@ from orchestrator.services.purge import NotTerminal, purge, storage_prefix
 from orchestrator.services.rerun import merge, rerun
 from orchestrator.services.submit import IdempotencyKeyReused, InsufficientResources, submit
 from orchestrator.states import State
-from orchestrator.store import artifacts, tasks
+from orchestrator.store import artifacts, queue, tasks
+from orchestrator.store import attempts as attempt_rows
 from orchestrator.store.database import Database
 from orchestrator.store.tasks import DuplicateTask, Query
 from tests.integration.store.broker import StrictBroker
@@ -157,7 +158,7 @@ def test_placements_and_cancellations_at_once_do_not_wait_for_each_other_for_eve
     assert results == [None] * 3 + [[State.CANCELLED] * 8] * 3
     with product.database.read() as tx:
         assert tasks.count_by_state(tx) == {"cancelled": 24}
-        assert tasks.held_by_worker(tx) == {}
+        assert queue.held_by_worker(tx) == {}
 
 
 def test_a_rerun_is_a_new_task_of_the_same_definition(product: Product) -> None:
@@ -244,7 +245,7 @@ def test_a_purge_removes_log_artifacts_and_preserved_sandbox_and_keeps_the_row(p
     with product.database.read() as tx:
         assert artifacts.of_task(tx, "t", 1) == []
         assert {row.kind for row in journal.after(tx, "t", 0)} == {Kind.STATE_CHANGE}
-        assert [one.task_id for one in tasks.preserved_due(tx, "w", clock.now())] == ["t"]
+        assert [one.task_id for one in attempt_rows.preserved_due(tx, "w", clock.now())] == ["t"]
         assert tasks.expired(tx, clock.now(), 10) == []
     with pytest.raises(KeyError):
         product.artifacts.open(f"{storage_prefix('t')}/1/out.txt")

@@ -16,7 +16,8 @@ from orchestrator.product import Product
 from orchestrator.services.claim import note
 from orchestrator.services.conclude import conclude
 from orchestrator.states import Event, IllegalTransition, State
-from orchestrator.store import tasks
+from orchestrator.store import attempts as attempt_rows
+from orchestrator.store import queue, tasks
 from orchestrator.store.database import Database
 from orchestrator.store.lifecycle import transition
 from orchestrator.store.tasks import DuplicateTask, Query
@@ -155,7 +156,7 @@ def test_states_and_outcomes_are_counted(product: Product, database: Database) -
     with database.read() as tx:
         assert tasks.count_by_state(tx) == {"completed": 1, "failed": 2, "pending": 1}
         assert tasks.outcome_counts(tx) == {"exit_zero": 1, "exit_nonzero": 2}
-        assert tasks.oldest_pending(tx) == now(product, "waits").created_at
+        assert queue.oldest_pending(tx) == now(product, "waits").created_at
 
 
 @pytest.fixture
@@ -203,7 +204,7 @@ def test_a_transition_and_its_record_land_together(product: Product, staged: Cla
     assert (task.state, task.state_message, task.state_changed_at) == (state, "made", at)
     with product.database.read() as tx:
         record = journal.after(tx, "t", task.next_seq - 2)[0]
-        (attempt,) = tasks.attempts_of(tx, "t")
+        (attempt,) = attempt_rows.of_task(tx, "t")
     assert record.body == {"previous_state": "staging", "new_state": "provisioning", "state_message": "made"}
     assert (record.at, record.attempt, attempt.state) == (at, 1, State.PROVISIONING)
 
@@ -221,7 +222,7 @@ def test_a_transaction_that_fails_after_a_transition_stores_neither_state_nor_re
 def test_facts_are_noted_only_in_the_name_of_the_present_claim(product: Product, staged: Claim) -> None:
     note(product, staged, image="sandbox/basic:latest", verdict={"kind": "exited"})
     with product.database.read() as tx:
-        attempt = tasks.get_attempt(tx, "t", 1)
+        attempt = attempt_rows.get(tx, "t", 1)
     assert attempt is not None
     assert (attempt.image, attempt.verdict, attempt.claim) == ("sandbox/basic:latest", {"kind": "exited"}, staged)
     for stale in (Claim("t", 1, 2), Claim("t", 2, 1), Claim("nobody", 1, 1)):
@@ -237,7 +238,7 @@ def test_an_outcome_is_read_from_the_store_as_it_was_written(product: Product) -
     task = now(product, "t")
     assert (task.state, task.outcome, task.exit_code) == (State.FAILED, outcome, None)
     with product.database.read() as tx:
-        (attempt,) = tasks.attempts_of(tx, "t")
+        (attempt,) = attempt_rows.of_task(tx, "t")
         record = journal.after(tx, "t", task.next_seq - 2)[0]
     assert (attempt.outcome, attempt.state, attempt.finished_at) == (outcome, State.FAILED, task.finished_at)
     assert record.body["outcome"] == outcome.to_dict()

@@ -1,0 +1,102 @@
+"""Attempts in the store: intent-level verbs."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from orchestrator.journal import StaleClaim
+from orchestrator.models import Attempt, Claim, Task
+from orchestrator.outcomes import Outcome
+from orchestrator.states import ACTIVE, State
+from orchestrator.store import rows
+from orchestrator.store.tables import attempts as table
+from orchestrator.store.tables import tasks
+
+
+def insert(tx: sa.Connection, claim: Claim, worker: str, at: datetime) -> None:
+    tx.execute(
+        table.insert().values(
+            task_id=claim.task_id,
+            number=claim.attempt,
+            fence=claim.fence,
+            worker=worker,
+            state=State.STAGING.value,
+            claimed_at=at,
+            output_bytes=0,
+            dropped_bytes=0,
+            preserved=False,
+        )
+    )
+
+
+def of_task(tx: sa.Connection, task_id: str) -> list[Attempt]:
+    query = sa.select(table).where(table.c.task_id == task_id).order_by(table.c.number)
+    return [rows.attempt(row) for row in tx.execute(query).mappings()]
+
+
+def get(tx: sa.Connection, task_id: str, number: int) -> Attempt | None:
+    query = sa.select(table).where(table.c.task_id == task_id, table.c.number == number)
+    row = tx.execute(query).mappings().first()
+    return rows.attempt(row) if row else None
+
+
+def note(tx: sa.Connection, claim: Claim, **columns: Any) -> None:
+    """Store facts about a live attempt (image, sandbox, verdict, …); raise `StaleClaim` when it is not live."""
+    owner = (
+        sa.select(tasks.c.id)
+        .where(tasks.c.id == claim.task_id, tasks.c.attempt == claim.attempt, tasks.c.fence == claim.fence)
+        .exists()
+    )
+    done = tx.execute(
+        table.update()
+        .where(table.c.task_id == claim.task_id, table.c.number == claim.attempt)
+        .where(table.c.fence == claim.fence, owner)
+        .values(columns)
+    )
+    if done.rowcount != 1:
+        raise StaleClaim(claim)
+
+
+def finish(tx: sa.Connection, claim: Claim, state: State, outcome: Outcome, at: datetime, *, preserved: bool) -> None:
+    """Store how an attempt ended. One that has ended keeps its ending: a cancelled wait for a retry changes nothing."""
+    tx.execute(
+        table.update()
+        .where(table.c.task_id == claim.task_id, table.c.number == claim.attempt)
+        .where(table.c.finished_at.is_(None))
+        .values(state=state.value, outcome=outcome.to_dict(), finished_at=at, preserved=preserved)
+    )
+
+
+def live_on(tx: sa.Connection, worker: str) -> list[tuple[Task, Attempt]]:
+    """What a worker owns: active tasks with their present attempt."""
+    active = [state.value for state in ACTIVE]
+    query = sa.select(tasks).where(tasks.c.worker == worker, tasks.c.state.in_(active))
+    found = [rows.task(row) for row in tx.execute(query).mappings()]
+    pairs = [(task, get(tx, task.id, task.attempt)) for task in found]
+    return [(task, attempt) for task, attempt in pairs if attempt is not None]
+
+
+def preserved_due(tx: sa.Connection, worker: str, at: datetime) -> list[Attempt]:
+    """Preserved attempts on a worker that are due for destruction."""
+    query = (
+        sa.select(table)
+        .join(tasks, tasks.c.id == table.c.task_id)
+        .where(table.c.worker == worker, table.c.preserved, tasks.c.preserve_until <= at)
+    )
+    return [rows.attempt(row) for row in tx.execute(query).mappings()]
+
+
+def preserved_on(tx: sa.Connection, worker: str) -> set[Claim]:
+    """The preserved attempts on a worker."""
+    query = sa.select(table.c.task_id, table.c.number, table.c.fence)
+    found = tx.execute(query.where(table.c.worker == worker, table.c.preserved))
+    return {Claim(row[0], row[1], row[2]) for row in found}
+
+
+def release_preserved(tx: sa.Connection, task_id: str) -> None:
+    """The preserved sandbox is gone; the state stays (contract §1, `preserve_for`)."""
+    tx.execute(tasks.update().where(tasks.c.id == task_id).values(preserve_until=None))
+    tx.execute(table.update().where(table.c.task_id == task_id).values(preserved=False))
