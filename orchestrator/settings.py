@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import socket
 from collections.abc import Mapping
@@ -104,6 +105,15 @@ class _Reader:
     def words(self, name: str, separator: str = ",") -> tuple[str, ...]:
         return tuple(part.strip() for part in self.text(name, "").split(separator) if part.strip())
 
+    def networks(self, name: str) -> tuple[str, ...]:
+        found = self.words(name)
+        for one in found:
+            try:
+                ipaddress.ip_network(one)
+            except ValueError as error:
+                self.errors.append(f"{name}: {one!r} is no network: {error}; write it like 10.1.0.0/16")
+        return found
+
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -142,7 +152,7 @@ def load(environment: Mapping[str, str] | None = None, *, embedded: bool = False
         "adopt_seconds": read.number("SANDBOX_ADOPT_SECONDS", 900, 0, 604_800),
         "stop_after_seconds": read.number("SANDBOX_STOP_AFTER_SECONDS", lease, 0.1, 604_800),
         "file_repositories": _file_repositories(read, open_by_default=embedded and host in LOOPBACK),
-        "egress_private_cidrs": read.words("SANDBOX_EGRESS_PRIVATE_CIDRS"),
+        "egress_private_cidrs": read.networks("SANDBOX_EGRESS_PRIVATE_CIDRS"),
         "log_max_bytes": read.integer("SANDBOX_LOG_MAX_BYTES", 1 << 30, 1, 1 << 50),
         "artifact_max_bytes": read.integer("SANDBOX_ARTIFACT_MAX_BYTES", 10 << 30, 0, 1 << 50),
         "artifact_max_count": read.integer("SANDBOX_ARTIFACT_MAX_COUNT", 10_000, 0, 1_000_000),

@@ -208,7 +208,7 @@ def _add_patch(attempt: Attempt, collector: Collector, commit: str) -> None:
     except PatchFailed as error:
         attempt.say(str(error))
     except (HelperStopped, SandboxError, EngineUnavailable) as error:
-        attempt.say(f"no patch could be made: {error or 'collect_timeout is over'}")
+        attempt.say(f"no patch could be made: {error}")
     else:
         if patch is not None:
             collector.add_file(patch, f"{attempt.claim.task_id}.patch")

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 
 from orchestrator.journal import StaleClaim
+from orchestrator.manifest import ManifestPolicy, Repository
 from orchestrator.outcomes import Fault, Outcome, Reason, failure
 from orchestrator.states import Event, State
 from workers.applied import applied_limits
@@ -43,12 +44,23 @@ def make_workspace(attempt: Attempt) -> None:
     attempt.directory.create()
     repository = attempt.manifest.repository
     if repository is not None:
+        _check_allowed_here(attempt, repository)
         attempt.commit = clone(attempt.git(), repository, attempt.directory, attempt.say)
         attempt.note(commit=attempt.commit)
     script = attempt.agent.script(attempt.manifest)
     if script is not None:
         attempt.directory.put_script(script)
     attempt.advance(Event.WORKSPACE_MADE, "the workspace is made; the sandbox is being created")
+
+
+def _check_allowed_here(attempt: Attempt, repository: Repository) -> None:
+    """The API judged `file://` by its own settings; this host's count too."""
+    allowed = ManifestPolicy(None, None, attempt.equipment.product.settings.file_repositories)
+    path = repository.url.removeprefix("file://")
+    if repository.url != path and not allowed.file_repository_allowed(path):
+        message = f"{repository.url} may not be read on this worker"
+        hint = "name its directory in SANDBOX_FILE_REPOSITORIES of the worker"
+        raise StepFailed(failure(Reason.CLONE_FAILED, message, hint=hint, fault=Fault.USER))
 
 
 def create_sandbox(attempt: Attempt) -> None:

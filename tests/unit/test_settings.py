@@ -154,3 +154,8 @@ def test_lists_are_split_at_commas_and_trimmed() -> None:
     )
     assert found.allowed_origins == ("https://a.test", "https://b.test")
     assert found.egress_private_cidrs == ("10.0.0.0/8",)
+
+
+def test_a_private_range_that_is_no_network_stops_the_start() -> None:
+    with pytest.raises(InvalidSettings, match=r"10\.0\.0\.1/8"):
+        load({"SANDBOX_EGRESS_PRIVATE_CIDRS": "192.168.0.0/16, 10.0.0.1/8"})
