@@ -65,7 +65,9 @@ class ServerRefused(ClientError):
         advice = _ADVICE.get(status, "")
         if retry_after_seconds is not None:
             advice = f"Try again in {retry_after_seconds:g} s."
-        super().__init__(f"{message} ({known})" + (f" {advice}" if advice else ""))
+        candidates = details.get("candidates") if isinstance(details, dict) else None
+        among = f": {', '.join(map(str, candidates))}" if candidates else ""
+        super().__init__(f"{message}{among} ({known})" + (f" {advice}" if advice else ""))
         self.status = status
         self.error = error
         self.message = message

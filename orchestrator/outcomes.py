@@ -56,6 +56,8 @@ FAULT: dict[Reason, Fault | None] = {
 RETRIED_BY_DEFAULT = tuple(reason for reason, fault in FAULT.items() if fault is Fault.PLATFORM)
 """`lifecycle.retry.on` when the manifest names none."""
 
+LOST_HINT = "run it once more with `sandbox task rerun ID`; lifecycle.retry lets the product do that by itself"
+
 SIGNAL_BASE = 128
 """A shell, and the sandbox's init, report death by signal n as exit code 128 + n (POSIX sh, 2.8.2)."""
 LAST_SIGNAL = 64

@@ -19,6 +19,7 @@ from docker.errors import ImageNotFound
 from orchestrator.broker.messages import BrokerUnavailable, open_broker
 from orchestrator.settings import LOOPBACK, Settings
 from orchestrator.store.database import Database, StoreUnavailable
+from workers.images.advice import how_to_get
 from workers.sandbox.docker.connection import ENGINE_ERRORS, connect
 
 GIB = 1 << 30
@@ -148,7 +149,12 @@ def _listening(settings: Settings) -> Iterator[Finding]:
 def _settings(settings: Settings) -> Iterator[Finding]:
     shown = {one.name: getattr(settings, one.name) for one in fields(settings)}
     shown["profiles"] = "/".join(settings.profiles)
-    yield ok("settings", ", ".join(f"{name}={_without_password(value)}" for name, value in shown.items()))
+    if not settings.embedded:
+        shown["in `sandbox up`"] = "wider overcommits, and file:// repositories, unless they are set"
+    yield ok(
+        "settings",
+        ", ".join(f"{name}={_without_password(value)}" for name, value in shown.items()),
+    )
 
 
 def _without_password(value: object) -> object:
@@ -188,7 +194,7 @@ def _images(engine: docker.APIClient, settings: Settings) -> Iterator[Finding]:
             found = engine.inspect_image(profile.image)
             yield ok("image", f"{profile.image} of profile {profile.name} is here ({found['Id'][7:19]})")
         except ImageNotFound:
-            advice = f"sandbox image build {profile.name}"
+            advice = how_to_get(profile.image)
             yield problem("image", f"{profile.image} of profile {profile.name} is missing on this host", advice)
 
 

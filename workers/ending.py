@@ -8,7 +8,7 @@ import time
 
 from orchestrator.artifacts import ArtifactStoreUnavailable
 from orchestrator.models import Task
-from orchestrator.outcomes import Outcome, Reason, failure, stopped
+from orchestrator.outcomes import LOST_HINT, Outcome, Reason, failure, stopped
 from orchestrator.services.cancel import confirmed
 from orchestrator.services.conclude import CancelRequested, conclude
 from orchestrator.services.purge import storage_prefix
@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 KILL_WAIT_SECONDS = 10.0
 EOF_WAIT_SECONDS = 5.0
+LAST_LINES_SECONDS = 0.2
 STORE_TRIES = 5
 KILLED = 128 + 9
 REMOVAL_SECONDS = 0.5
@@ -40,6 +41,8 @@ def finish(attempt: Attempt, verdict: Verdict, outcome: Outcome | None) -> None:
     if verdict is Verdict.STALE:
         return  # the undo destroys the sandbox; another one writes now
     ran = attempt.state in (State.RUNNING, State.COMPLETING)
+    if verdict is Verdict.EXITED and attempt.pump is not None:
+        attempt.pump.wait_end(LAST_LINES_SECONDS)  # so that the log reads in the order of things
     if attempt.state is State.RUNNING:
         attempt.advance(Event.ENDED, _ENDING_WORDS[verdict], verdict={"kind": verdict.value})
     exit_code, oom_killed, broken = _stop(attempt, verdict)
@@ -100,7 +103,7 @@ def _killed_by_whom(attempt: Attempt, sandbox: str) -> Outcome | None:
     """A KILL that neither the command nor the kernel's memory killer explains. Raises `SandboxGone`."""
     if attempt.directory.stopped_by_keeper.exists():
         message = "the keeper stopped the sandbox: its worker could not renew its lease"
-        return failure(Reason.WORKER_LOST, message, hint="lifecycle.retry places such a task again by itself")
+        return failure(Reason.WORKER_LOST, message, hint=LOST_HINT)
     time.sleep(REMOVAL_SECONDS)  # `docker rm --force` kills first: is it being removed?
     attempt.equipment.backend.inspect(sandbox)
     return None
@@ -132,7 +135,7 @@ def _judge(attempt: Attempt, verdict: Verdict, exit_code: int | None, *, oom_kil
         return confirmed(_as_stored(attempt), exit_code)
     if verdict is Verdict.STOPPING:
         message = "the worker was stopped while it had this task"
-        return failure(Reason.WORKER_LOST, message, hint="lifecycle.retry places such a task again by itself")
+        return failure(Reason.WORKER_LOST, message, hint=LOST_HINT)
     if verdict is Verdict.TIMEOUT:
         message = f"the command ran longer than lifecycle.timeout ({lifecycle.timeout_seconds} s)"
         return stopped(Reason.TIMEOUT, message, exit_code, hint="raise lifecycle.timeout, or do less in one task")

@@ -26,7 +26,7 @@ from workers.sandbox.port import EngineUnavailable, SandboxBackend
 log = logging.getLogger(__name__)
 
 END_ALL_PATIENCE_SECONDS = 60.0
-PREDECESSOR_SECONDS = 30.0
+PREDECESSOR_SECONDS = 20.0
 
 
 def serve(settings: Settings) -> None:
@@ -71,7 +71,7 @@ def _only_one(settings: Settings) -> Iterator[None]:
     """Hold the lock of this worker's name; its predecessor may take a moment to end."""
     settings.run_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     lock = os.open(settings.run_dir / f"worker-{settings.worker_name}.lock", os.O_CREAT | os.O_RDWR, 0o600)
-    deadline = time.monotonic() + PREDECESSOR_SECONDS
+    deadline, told = time.monotonic() + PREDECESSOR_SECONDS, False
     try:
         while True:
             try:
@@ -83,6 +83,11 @@ def _only_one(settings: Settings) -> Iterator[None]:
                         f"a worker named {settings.worker_name} runs already on {settings.data_dir}; "
                         "stop it, or give this one another --name"
                     ) from None
+                if not told:
+                    log.warning(
+                        "waiting for another worker of this name to end", extra={"worker": settings.worker_name}
+                    )
+                told = True
                 time.sleep(0.2)
         yield
     finally:

@@ -126,9 +126,13 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    made = Table(box=box.SIMPLE_HEAD)
+    made = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for at, column in enumerate(columns):
-        made.add_column(column, overflow="fold", no_wrap=at == 0)
+        # The last column gives way: names and states stay whole, one line a row.
+        last = at == len(columns) - 1
+        made.add_column(
+            column, overflow="ellipsis", no_wrap=True, ratio=1 if last else None, min_width=12 if last else None
+        )
     for row in rows:
         made.add_row(*(Text(plain(cell), style=_style(cell)) for cell in row))
     return made

@@ -71,7 +71,7 @@ def repository_url_is_safe(data: dict[str, Any], policy: ManifestPolicy) -> Iter
             path,
             "file_repository",
             f"{what}: the operator allows file:// {where} (setting SANDBOX_FILE_REPOSITORIES); "
-            "use https:// or ssh://, or ask the operator to name the directory there",
+            "use https://, or ask the operator to name the directory there",
         )
 
 

@@ -114,8 +114,10 @@ def _unknown(broken: _Broken) -> Iterator[Finding]:
     for number, name in enumerate(islice(extras, MAX_PROBLEMS)):
         path = (*broken.path, name)
         # Twenty suggestions help; a hundred cost more time than the whole refusal may take.
-        suggestion = closest(name, free) if number < 20 else None
+        suggestion = (closest(name, free) or closest(name, known)) if number < 20 else None
         advice = f"write {suggestion}" if suggestion else "remove it"
+        if suggestion in broken.value:
+            advice += ", which is given too: remove one of the two"
         message = f"{field_name(path)} is not a field: {broken.name} has {', '.join(known)}; {advice}"
         yield Finding(path, "unknown_field", message, suggestion)
 

@@ -13,7 +13,7 @@ from orchestrator import clock
 from orchestrator.journal import StaleClaim
 from orchestrator.manifest import Manifest
 from orchestrator.models import Claim, Task
-from orchestrator.outcomes import Outcome, Reason, failure
+from orchestrator.outcomes import LOST_HINT, Outcome, Reason, failure
 from orchestrator.product import Product
 from orchestrator.services.place import Message, deliver, place, take_turn
 from orchestrator.states import Event, State
@@ -157,10 +157,9 @@ def lose(tx: sa.Connection, task: Task, worker: str, at: datetime) -> list[Messa
     """End the attempt of a lost worker: what had not begun to run is placed again without counting."""
     ran = task.state in (State.RUNNING, State.COMPLETING)
     message = f"worker {worker} was lost while the task was {task.state}"
-    hint = "see `sandbox workers list`; lifecycle.retry places such a task again by itself"
     if ran:
         message += "; if its host still runs, the sandbox may run too until the host's return destroys it"
-    outcome = failure(Reason.WORKER_LOST, message, hint=hint)
+    outcome = failure(Reason.WORKER_LOST, message, hint=LOST_HINT)
     if ran:
         end(tx, task, outcome, at, taken=True)
     else:

@@ -7,6 +7,7 @@ import pytest
 
 from orchestrator.profiles import BUILT_IN
 from workers.images import IMAGES, ImageBuildFailed, base, build, builder
+from workers.images.advice import how_to_get
 
 
 def no_engine() -> docker.DockerClient:
@@ -115,3 +116,16 @@ def test_a_host_that_is_no_debian_is_told_how_to_bring_an_image(monkeypatch: pyt
     monkeypatch.setattr(base.platform, "freedesktop_os_release", lambda: {"ID": "fedora"})
     with pytest.raises(ImageBuildFailed, match=r"this host is fedora, no Debian; .*docker load"):
         base._check_host(Path("/"))
+
+
+@pytest.mark.parametrize(
+    ("image", "advice"),
+    [
+        ("sandbox/basic:latest", "sandbox image build basic"),
+        ("sandbox/agentic-dev:latest", "sandbox image build agentic-dev"),
+        ("sandbox/other:latest", "docker pull"),
+        ("registry.test/mine:1", "docker load"),
+    ],
+)
+def test_a_missing_image_is_built_when_it_is_ours_and_brought_when_it_is_not(image: str, advice: str) -> None:
+    assert advice in how_to_get(image)

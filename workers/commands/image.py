@@ -10,6 +10,7 @@ from rich.table import Table
 from orchestrator import settings
 from orchestrator.cli import CommandFailed
 from workers.images import IMAGES, build
+from workers.images.advice import how_to_get
 from workers.sandbox.docker.connection import ENGINE_ERRORS, options
 
 
@@ -40,7 +41,7 @@ def list_images() -> None:
             found = engine.images.get(profile.image)
             table.add_row(profile.name, profile.image, str(found.id)[7:19], f"{found.attrs['Size'] / 1e6:.0f} MB")
         except docker.errors.ImageNotFound:
-            table.add_row(profile.name, profile.image, "missing", f"sandbox image build {profile.name}")
+            table.add_row(profile.name, profile.image, "missing", how_to_get(profile.image))
     Console().print(table)
 
 

@@ -225,7 +225,7 @@ class TestDockerBackend:
         assert said == ["pulling image 127.0.0.1:9/none:1"]
         with pytest.raises(ImageUnavailable, match=r"127\.0\.0\.1:9/none:1 cannot be had: it is not on this host"):
             backend.create(spec_of(image="127.0.0.1:9/none:1"))
-        with pytest.raises(ImageUnavailable, match="sandbox image build basic"):
+        with pytest.raises(ImageUnavailable, match="docker pull"):
             backend.create(spec_of(image="sandbox/basic:no-such-tag"))
         with pytest.raises(ImageUnavailable, match="NOT/An::Image"):
             backend.pull("NOT/An::Image", interrupted=lambda: False, say=said.append)

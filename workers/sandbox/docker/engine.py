@@ -16,6 +16,7 @@ import requests
 from docker.errors import APIError, ImageNotFound, NotFound
 
 from orchestrator.models import Resources
+from workers.images.advice import how_to_get
 from workers.sandbox import launcher
 from workers.sandbox.docker.connection import ENGINE_ERRORS, TIMEOUT_SECONDS, connect
 from workers.sandbox.docker.pull import ENGINE_AWAY
@@ -208,10 +209,7 @@ def _image(name: str, inspected: dict[str, Any]) -> Image:
 
 
 def _how_to_get(image: str, why: str) -> str:
-    if image.startswith("sandbox/"):
-        profile = image.removeprefix("sandbox/").split(":")[0]
-        return f"image {image} cannot be had: {why}; build it on this worker with `sandbox image build {profile}`"
-    return f"image {image} cannot be had: {why}; check its name, or `docker pull` or `docker load` it on this worker"
+    return f"image {image} cannot be had: {why}; on this worker, {how_to_get(image)}"
 
 
 @contextmanager
