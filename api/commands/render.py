@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,12 @@ FORMS = ("text", "json", "table")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _WIDE_ENOUGH = 240
 """Columns of a table that goes to a pipe: nothing is cut off there."""
+
+FIELDS = ("field", "value")
+WIDEST = 36  # an id the server chose
+WIDE = 20
+WIDE_TERMINAL = 120
+ON_WIDE_TERMINALS = frozenset({"created", "worker"})
 
 
 def plain(value: object) -> str:
@@ -100,7 +107,7 @@ class Output:
         """Print one object, a field on each line."""
         present = [(name, value) for name, value in pairs if value is not None]
         if self.form == "table":
-            self.print_table(table(("field", "value"), present))
+            self.print_table(table(FIELDS, present))
             return
         for name, value in present:
             click.echo(f"{name + ':':<12} {plain(value)}")
@@ -127,15 +134,31 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
     from rich.text import Text  # noqa: PLC0415
 
     made = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for at, column in enumerate(columns):
-        # The last column gives way: names and states stay whole, one line a row.
-        last = at == len(columns) - 1
-        made.add_column(
-            column, overflow="ellipsis", no_wrap=True, ratio=1 if last else None, min_width=12 if last else None
-        )
-    for row in rows:
-        made.add_row(*(Text(plain(cell), style=_style(cell)) for cell in row))
+    cells = [[plain(cell) for cell in row] for row in rows]
+    shown = _fitting(columns)
+    widths = _widths([len(columns[at]) for at in shown], [[len(row[at]) for at in shown] for row in cells])
+    for at, width in zip(shown, widths, strict=True):
+        if tuple(columns) == FIELDS:
+            made.add_column(columns[at], overflow="fold", no_wrap=at == 0)
+        else:  # one line a row
+            made.add_column(columns[at], overflow="ellipsis", no_wrap=True, width=width)
+    for row in cells:
+        made.add_row(*(Text(row[at], style=_style(row[at])) for at in shown))
     return made
+
+
+def _widths(heads: list[int], rows: list[list[int]]) -> list[int]:
+    """As wide as the cells, but names at most so wide; the last column has what is left of the terminal."""
+    longest = [max(lengths) for lengths in zip(heads, *rows, strict=True)]
+    widths = [min(width, WIDEST if at == 0 else WIDE) for at, width in enumerate(longest[:-1])]
+    left = shutil.get_terminal_size().columns - 1 - sum(width + 2 for width in widths) - 2
+    return [*widths, max(8, min(longest[-1], left))]
+
+
+def _fitting(columns: Sequence[str]) -> list[int]:
+    """The columns to show: on a narrow terminal, not those that `status` tells better."""
+    narrow = shutil.get_terminal_size().columns < WIDE_TERMINAL
+    return [at for at, column in enumerate(columns) if not (narrow and column in ON_WIDE_TERMINALS)]
 
 
 def _style(cell: object) -> str:

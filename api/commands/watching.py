@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from api.commands.options import Session
-from api.commands.render import Output, short_time, table
+from api.commands.render import FIELDS, Output, short_time, table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -30,7 +30,7 @@ def watch_one(
         while True:
             task = read()
             if draw is not None:
-                draw(table(("field", "value"), [pair for pair in fields(task) if pair[1] is not None]))
+                draw(table(FIELDS, [pair for pair in fields(task) if pair[1] is not None]))
             elif _face(task) != seen:
                 _line(session.output, task)
             seen = _face(task)
