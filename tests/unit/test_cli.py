@@ -716,7 +716,12 @@ PROGRAM = (
 def started(*args: str, **options: Any) -> subprocess.Popen[bytes]:
     env = {key: value for key, value in os.environ.items() if key not in {"NO_COLOR", "SANDBOX_TOKEN"}}
     env |= {"PYTHONPATH": str(Path(__file__).parents[2]), "TERM": "xterm"} | options.pop("env", {})
-    return subprocess.Popen([sys.executable, "-c", PROGRAM, *args], env=env, **options)
+    # A test run in the background ignores SIGINT, and its children with it: on a terminal nobody does.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return subprocess.Popen([sys.executable, "-c", PROGRAM, *args], env=env, **options)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def on_terminal(*args: str, answer: bytes = b"", env: dict[str, str] | None = None) -> tuple[int, str]:
