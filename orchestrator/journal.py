@@ -158,16 +158,6 @@ def backwards(tx: sa.Connection, task_id: str, *, attempt: int | None, batch: in
         before = found[-1].last_seq
 
 
-def newer(tx: sa.Connection, position: int, limit: int = 512) -> list[Record]:
-    """Rows of all tasks behind a position, for a watcher.
-
-    On SQLite positions are in commit order. On PostgreSQL a lower position may be committed later; readers of
-    one task are safe all the same, since its row lock makes `next_seq` grow in commit order.
-    """
-    query = sa.select(records).where(records.c.position > position).order_by(records.c.position).limit(limit)
-    return [rows.record(row) for row in tx.execute(query)]
-
-
 def last_position(tx: sa.Connection) -> int:
     return int(tx.scalar(sa.select(sa.func.max(records.c.position))) or 0)
 
