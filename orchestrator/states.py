@@ -69,6 +69,10 @@ TERMINAL = frozenset(State) - {state for state, _ in TRANSITIONS}
 """The states no event leaves: derived, never listed."""
 ACTIVE = frozenset(state for state, event in TRANSITIONS if event is Event.RETRY)
 """The states in which a worker owns the task."""
+RAN = frozenset(state for state, event in TRANSITIONS if event is Event.PRESERVE)
+"""The states in which the command has begun to run: there is something to look into."""
+BEFORE_RUNNING = ACTIVE - RAN
+"""A worker owns the task, and nothing of it has run yet."""
 
 
 class IllegalTransition(Exception):

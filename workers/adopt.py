@@ -12,20 +12,18 @@ from orchestrator.models import Attempt as AttemptRow
 from orchestrator.models import Claim, Task
 from orchestrator.services.cancel import conclude_cancelled
 from orchestrator.services.conclude import CancelRequested, give_back
-from orchestrator.states import State
+from orchestrator.states import RAN
 from orchestrator.store import attempts as attempt_rows
 from workers.attempt import Attempt
 from workers.custody import destroy_sandbox, start_pump
 from workers.equipment import Equipment
 from workers.output import Progress
 from workers.sandbox.labels import claim_of
-from workers.sandbox.port import Image, SandboxError
+from workers.sandbox.port import Found, Image, SandboxError
 from workers.supervisor import Verdict
 from workers.workspace import AttemptDirectory
 
 log = logging.getLogger(__name__)
-
-RAN = (State.RUNNING, State.COMPLETING)
 
 
 def adopt(equipment: Equipment, held: Collection[Claim], resume: Callable[[Attempt, Verdict | None], None]) -> None:
@@ -48,11 +46,16 @@ def adopt(equipment: Equipment, held: Collection[Claim], resume: Callable[[Attem
             continue
         for found in sandboxes:
             if claim_of(found.labels) == row.claim:
-                equipment.keeper.release(found.id)
-                equipment.backend.destroy(found.id)
+                _destroy(equipment, found)
         AttemptDirectory.of(equipment.product.settings.work_dir, row.claim).destroy()
         _give_back(equipment, row.claim, f"worker {name} was started again before the task ran")
     remove_orphans(equipment, held)
+
+
+def _destroy(equipment: Equipment, found: Found) -> None:
+    """The keeper lets go first: a stream nobody reads would hold up the end (finding 4)."""
+    equipment.keeper.release(found.id)
+    equipment.backend.destroy(found.id)
 
 
 def _waits_at_gate(equipment: Equipment, row: AttemptRow) -> bool:
@@ -103,9 +106,8 @@ def remove_orphans(equipment: Equipment, busy: Iterable[Claim] = ()) -> None:
         claim = claim_of(found.labels)
         if claim not in keep:
             log.info("orphan removed", extra={"sandbox": found.id, "claim": str(claim)})
-            equipment.keeper.release(found.id)
-            equipment.backend.destroy(found.id)
-    names = {f"{claim.task_id}.{claim.attempt}" for claim in keep}
+            _destroy(equipment, found)
+    names = {AttemptDirectory.of(settings.work_dir, claim).root.name for claim in keep}
     for directory in directories:
         if directory.name not in names:
             AttemptDirectory(directory).destroy()

@@ -9,10 +9,10 @@ import time
 from orchestrator.artifacts import ArtifactStoreUnavailable
 from orchestrator.models import Task
 from orchestrator.outcomes import LOST_HINT, Outcome, Reason, failure, stopped
-from orchestrator.services.cancel import confirmed
+from orchestrator.services.cancel import conclude_cancelled, confirmed
 from orchestrator.services.conclude import CancelRequested, conclude
 from orchestrator.services.purge import storage_prefix
-from orchestrator.states import Event, State
+from orchestrator.states import RAN, Event, State
 from orchestrator.store import artifacts as artifact_rows
 from orchestrator.store import tasks
 from workers.attempt import Attempt
@@ -40,7 +40,7 @@ def finish(attempt: Attempt, verdict: Verdict, outcome: Outcome | None) -> None:
     """Bring the attempt to its end. `outcome` is given when a step failed; else the command's end decides."""
     if verdict is Verdict.STALE:
         return  # the undo destroys the sandbox; another one writes now
-    ran = attempt.state in (State.RUNNING, State.COMPLETING)
+    ran = attempt.state in RAN
     if verdict is Verdict.EXITED and attempt.pump is not None:
         attempt.pump.wait_end(LAST_LINES_SECONDS)  # so that the log reads in the order of things
     if attempt.state is State.RUNNING:
@@ -237,7 +237,7 @@ def _conclude(attempt: Attempt, outcome: Outcome) -> None:
         state = patiently(lambda: conclude(product, claim, outcome, preserve_hint=hint))
     except CancelRequested:
         attempt.undo.close()
-        patiently(lambda: conclude(product, claim, confirmed(_as_stored(attempt), outcome.exit_code)))
+        patiently(lambda: conclude_cancelled(product, claim, outcome.exit_code))
         return
     if state is State.FAILED_PRESERVED and attempt.sandbox:
         attempt.undo.pop_all()
@@ -262,7 +262,7 @@ def _preserve_hint(attempt: Attempt, outcome: Outcome) -> str | None:
     wanted = _wants_preserving(attempt) and outcome.reason not in (Reason.EXIT_ZERO, Reason.CANCELLED)
     if not wanted or attempt.sandbox is None or attempt.image is None:
         return None
-    if attempt.state not in (State.RUNNING, State.COMPLETING):
+    if attempt.state not in RAN:
         return None
     workspace = shlex.quote(f"{attempt.directory.workspace}:/workspace")
     look = f"docker run --rm -it --network none -v {workspace} -w /workspace {shlex.quote(attempt.image.name)} sh"

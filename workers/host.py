@@ -223,10 +223,9 @@ class WorkerHost:
         with self._product.database.read() as tx:
             present = {owner: tasks.get(tx, owner.task_id) for owner in mine}
         for owner, task in present.items():
-            if task is None or task.claim != owner or task.is_terminal:
-                if not (task and task.is_terminal and task.claim == owner):
-                    mine[owner].signals.stale()
-            elif task.cancellation:
+            if task is None or task.claim != owner:
+                mine[owner].signals.stale()
+            elif task.cancellation and not task.is_terminal:
                 mine[owner].signals.cancel(force=task.cancellation.force)
 
     def _listen(self) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from orchestrator.journal import StaleClaim
 from orchestrator.manifest import ManifestPolicy, Repository
 from orchestrator.outcomes import Fault, Outcome, Reason, failure
-from orchestrator.states import Event, State
+from orchestrator.states import BEFORE_RUNNING, Event, State
 from workers.applied import applied_limits
 from workers.attempt import Attempt, PhaseOver, StepFailed, Stopped
 from workers.custody import destroy_sandbox, hold_output, printed_since, sandbox_of, start_pump
@@ -129,7 +129,6 @@ def supervise(attempt: Attempt) -> None:
     raise Stopped(verdict)
 
 
-BEFORE_RUNNING = (State.STAGING, State.PROVISIONING, State.READY)
 STEPS: tuple[Step, ...] = (make_workspace, create_sandbox, verify_sandbox, open_gate, supervise)
 FROM_RUNNING: tuple[Step, ...] = (supervise,)
 

@@ -16,7 +16,7 @@ from orchestrator.models import Claim, Task
 from orchestrator.outcomes import LOST_HINT, Outcome, Reason, failure
 from orchestrator.product import Product
 from orchestrator.services.place import Message, deliver, place, take_turn
-from orchestrator.states import Event, State
+from orchestrator.states import RAN, Event, State
 from orchestrator.store import attempts as attempt_rows
 from orchestrator.store import tasks, workers
 from orchestrator.store.lifecycle import transition
@@ -155,7 +155,7 @@ def give_back(product: Product, claim: Claim, worker: str, why: str, *, trouble:
 
 def lose(tx: sa.Connection, task: Task, worker: str, at: datetime) -> list[Message]:
     """End the attempt of a lost worker: what had not begun to run is placed again without counting."""
-    ran = task.state in (State.RUNNING, State.COMPLETING)
+    ran = task.state in RAN
     message = f"worker {worker} was lost while the task was {task.state}"
     if ran:
         message += "; if its host still runs, the sandbox may run too until the host's return destroys it"

@@ -18,6 +18,7 @@ import pytest
 
 from orchestrator.artifacts import ArtifactStore, ArtifactStoreUnavailable, DirectoryStore, Stored, TooLarge
 from orchestrator.models import Claim
+from tests.unit.deep_trees import make_deep
 from workers import tree
 from workers.collect import NAMED_REFUSALS, Collection, CollectLimits, Collector
 
@@ -154,18 +155,6 @@ def test_a_sparse_file_is_refused_by_its_apparent_size(workspace: Path) -> None:
     assert found.report() == [
         "artifact huge refused: larger than the 1048576 bytes that are left; the limit of a task is 1048576 bytes"
     ]
-
-
-def make_deep(top: Path, depth: int) -> None:
-    """Nested directories `d/d/d…`, each with a file `f`: deeper than any path may be long."""
-    directory = os.open(top, os.O_RDONLY)
-    for _ in range(depth):
-        os.mkdir("d", dir_fd=directory)
-        below = os.open("d", os.O_RDONLY, dir_fd=directory)
-        os.close(directory)
-        directory = below
-        os.close(os.open("f", os.O_CREAT | os.O_WRONLY, dir_fd=directory))
-    os.close(directory)
 
 
 def test_directories_that_are_too_deep_are_left_out_and_named(workspace: Path) -> None:

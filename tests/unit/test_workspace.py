@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.models import Claim
+from tests.unit.deep_trees import make_deep
 from workers import tree
 from workers.workspace import AttemptDirectory, sandbox_user_id
 
@@ -63,18 +64,6 @@ def test_the_task_sees_its_workspace_its_home_and_what_it_may_only_read(director
         ("home", "/home/agent", False),
         ("inbox", "/opt/sandbox-inbox", True),
     ]
-
-
-def make_deep(top: Path, depth: int) -> None:
-    """Nested directories `d/d/d…`, each with a file `f`: deeper than any path may be long."""
-    directory = os.open(top, os.O_RDONLY)
-    for _ in range(depth):
-        os.mkdir("d", dir_fd=directory)
-        below = os.open("d", os.O_RDONLY, dir_fd=directory)
-        os.close(directory)
-        directory = below
-        os.close(os.open("f", os.O_CREAT | os.O_WRONLY, dir_fd=directory))
-    os.close(directory)
 
 
 @pytest.mark.parametrize("depth", [0, 1, 3000])
