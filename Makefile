@@ -35,4 +35,4 @@ lock: install ## renew requirements.lock from pyproject.toml
 	$(PYTHON) -m pip install --quiet uv
 	printf 'hatchling>=1.25\neditables>=0.5\n' | $(VENV)/bin/uv pip compile --quiet --upgrade --universal \
 	    --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
-	    --extra dev --extra postgresql pyproject.toml - --output-file requirements.lock
+	    --extra dev --extra postgresql --extra redis --extra s3 pyproject.toml - --output-file requirements.lock

@@ -19,7 +19,6 @@ from orchestrator.services.place import PLACEMENT_SECONDS
 from orchestrator.states import TERMINAL, State
 from orchestrator.store import queue, tasks, workers
 from orchestrator.store.database import Database
-from orchestrator.store.tables import records
 from orchestrator.store.tables import tasks as task_table
 
 blueprint = Blueprint("metrics", __name__)
@@ -74,20 +73,19 @@ class PhaseDurations:
             registry=registry,
         )
 
-    def _newest(self) -> int:
+    def _newest(self) -> journal.Place:
         with self._database.read() as tx:
-            return journal.last_position(tx)
+            return journal.newest(tx)
 
     def update(self) -> None:
         """Read the state changes since the last scrape."""
-        columns = (records.c.position, records.c.task_id, records.c.at, records.c.body)
         with self._lock, self._database.read() as tx:
-            query = sa.select(*columns).where(
-                records.c.position > self._seen, records.c.kind == Kind.STATE_CHANGE.value
-            )
-            for position, task_id, at, body in tx.execute(query.order_by(records.c.position)):
-                self._seen = position
-                self._observe(task_id, body["new_state"], at)
+            while True:
+                found, self._seen = journal.all_after(tx, self._seen, kinds=[Kind.STATE_CHANGE])
+                for one in found:
+                    self._observe(one.task_id, one.body["new_state"], one.at)
+                if not found:
+                    return
 
     def _observe(self, task_id: str, new_state: str, at: datetime) -> None:
         before = self._entered.pop(task_id, None)

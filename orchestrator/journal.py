@@ -6,7 +6,8 @@ that a reader can be cut after any line and resume: `Record.first_seq`..`last_se
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -15,7 +16,7 @@ import sqlalchemy as sa
 from orchestrator.models import Claim, Kind, NewRecord, Record
 from orchestrator.store import rows
 from orchestrator.store.database import ring
-from orchestrator.store.tables import attempts, records, tasks
+from orchestrator.store.tables import attempts, installation, records, tasks
 
 PIECE_BYTES = 64 << 10
 """A longer line is delivered in pieces (contract §5)."""
@@ -115,8 +116,58 @@ def insert(tx: sa.Connection, task_id: str, attempt: int, first_seq: int, new: I
         )
         seq += one.size
     if values:
-        tx.execute(records.insert(), values)
+        statement = records.insert()
+        if tx.dialect.name == "postgresql":  # writers commit in any order there; SQLite has one at a time
+            statement = statement.values(transaction_id=_TRANSACTION)
+        tx.execute(statement, values)
         ring(tx)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Place:
+    """How far a reader of all tasks' records is: the transaction that wrote them, and the row."""
+
+    transaction_id: int = 0
+    position: int = 0
+
+
+_BASE = sa.func.coalesce(sa.select(installation.c.transaction_base).scalar_subquery(), 0)
+_TRANSACTION = _BASE + sa.cast(sa.cast(sa.func.pg_current_xact_id(), sa.String), sa.BigInteger)
+_OLDEST_RUNNING = _BASE + sa.cast(
+    sa.cast(sa.func.pg_snapshot_xmin(sa.func.pg_current_snapshot()), sa.String), sa.BigInteger
+)
+
+
+def all_after(
+    tx: sa.Connection, place: Place, *, kinds: Collection[Kind] = (), limit: int = 256
+) -> tuple[list[Record], Place]:
+    """Records of all tasks behind `place`, each exactly once, and the place behind them. For a `read()` transaction.
+
+    On PostgreSQL a later row may be committed before an earlier one. So rows are read in the order of their
+    transactions, and only those of transactions before the oldest one that still runs: behind such a row nothing
+    can appear in front of it.
+    """
+    row = sa.tuple_(records.c.transaction_id, records.c.position)
+    query = sa.select(records).where(row > sa.tuple_(place.transaction_id, place.position))
+    if tx.dialect.name == "postgresql":
+        query = query.where(records.c.transaction_id < _OLDEST_RUNNING)
+    if kinds:
+        query = query.where(records.c.kind.in_([kind.value for kind in kinds]))
+    query = query.order_by(records.c.transaction_id, records.c.position).limit(limit)
+    found = tx.execute(query).mappings().all()
+    if found:
+        place = Place(found[-1]["transaction_id"], found[-1]["position"])
+    return [rows.record(one) for one in found], place
+
+
+def newest(tx: sa.Connection) -> Place:
+    """The place behind everything that `all_after` gives now."""
+    query = sa.select(records.c.transaction_id, records.c.position)
+    if tx.dialect.name == "postgresql":
+        query = query.where(records.c.transaction_id < _OLDEST_RUNNING)
+    query = query.order_by(records.c.transaction_id.desc(), records.c.position.desc())
+    found = tx.execute(query.limit(1)).first()
+    return Place(*found) if found else Place()
 
 
 def after(
@@ -126,7 +177,7 @@ def after(
     query = sa.select(records).where(records.c.task_id == task_id, records.c.last_seq > cursor)
     if attempt is not None:
         query = query.where(records.c.attempt == attempt)
-    return [rows.record(row) for row in tx.execute(query.order_by(records.c.last_seq).limit(limit))]
+    return [rows.record(row) for row in tx.execute(query.order_by(records.c.last_seq).limit(limit)).mappings()]
 
 
 def since(tx: sa.Connection, task_id: str, at: datetime) -> int:
@@ -151,15 +202,12 @@ def backwards(tx: sa.Connection, task_id: str, *, attempt: int | None, batch: in
             query = query.where(records.c.attempt == attempt)
         if before is not None:
             query = query.where(records.c.last_seq < before)
-        found = [rows.record(row) for row in tx.execute(query.order_by(records.c.last_seq.desc()).limit(batch))]
+        newest_first = query.order_by(records.c.last_seq.desc()).limit(batch)
+        found = [rows.record(row) for row in tx.execute(newest_first).mappings()]
         yield from found
         if len(found) < batch:
             return
         before = found[-1].last_seq
-
-
-def last_position(tx: sa.Connection) -> int:
-    return int(tx.scalar(sa.select(sa.func.max(records.c.position))) or 0)
 
 
 def delete_of(tx: sa.Connection, task_id: str) -> None:

@@ -12,8 +12,9 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from orchestrator.store.database import Database
+from orchestrator.store.tables import installation, records
 
-HEAD = "0001"
+HEAD = "0002"
 """The newest migration. Compared before Alembic is imported: it costs 10 MB in every process."""
 _LOCK_KEY = 0x5A4DB0C5
 
@@ -26,6 +27,7 @@ def migrate(database: Database) -> None:
     """Run the missing migrations, one process at a time. Raises `StoreTooNew`, `StoreUnavailable`."""
     database.ping()
     if _version(database) == HEAD:
+        _follow_transactions(database)
         return
     with _one_at_a_time(database):
         version = _version(database)
@@ -34,6 +36,23 @@ def migrate(database: Database) -> None:
         if version is not None and version > HEAD:
             raise StoreTooNew(f"the store has schema {version}, this version knows {HEAD}: start the newer version")
         _upgrade(database)
+
+
+def _follow_transactions(database: Database) -> None:
+    """A restored store may lie in a younger server, whose transaction numbers begin anew: count on from ours.
+
+    `journal.all_after` orders by them, and every reader's place holds one.
+    """
+    if database.is_sqlite:
+        return
+    now = sa.cast(sa.cast(sa.func.pg_current_xact_id(), sa.String), sa.BigInteger)
+    with database.write() as tx:
+        last = tx.scalar(sa.select(sa.func.max(records.c.transaction_id))) or 0
+        tx.execute(
+            installation.update()
+            .where(installation.c.transaction_base + now <= last)
+            .values(transaction_base=sa.literal(last, sa.BigInteger) - now + 1)
+        )
 
 
 def _upgrade(database: Database) -> None:

@@ -68,9 +68,19 @@ def worker(row: sa.RowMapping) -> Worker:
     )
 
 
-def record(row: sa.Row[Any]) -> Record:
-    position, task_id, number, first, last, at, kind, stream, body, data = tuple(row)
-    return Record(position, task_id, number, first, last, at, Kind(kind), stream, body, data)
+def record(row: sa.RowMapping) -> Record:
+    return Record(
+        position=row["position"],
+        task_id=row["task_id"],
+        attempt=row["attempt"],
+        first_seq=row["first_seq"],
+        last_seq=row["last_seq"],
+        at=row["at"],
+        kind=Kind(row["kind"]),
+        stream=row["stream"],
+        body=row["body"],
+        data=row["data"],
+    )
 
 
 def artifact(row: sa.RowMapping) -> Artifact:

@@ -34,7 +34,10 @@ installation = sa.Table(
     metadata,
     sa.Column("id", sa.String, primary_key=True),
     sa.Column("created_at", Instant, nullable=False),
+    sa.Column("transaction_base", sa.BigInteger, nullable=False, server_default="0"),
 )
+
+_WAITING = sa.text("state = 'pending' AND worker IS NULL")
 
 tasks = sa.Table(
     "tasks",
@@ -78,10 +81,21 @@ tasks = sa.Table(
     sa.Column("output_bytes", sa.BigInteger, nullable=False),
     sa.Column("last_activity_at", Instant),
     sa.Column("next_seq", sa.BigInteger, nullable=False),
+    sa.Column("archived_at", Instant),
     sa.Index("tasks_by_state", "state", "priority", "created_at"),
     sa.Index("tasks_by_creation", "created_at", "id"),
     sa.Index("tasks_by_worker", "worker", "state"),
     sa.Index("tasks_by_parent", "parent_id"),
+    sa.Index("tasks_by_finish", "finished_at"),
+    # What a round of placement looks at, in its order: the round's cost does not grow with the queue.
+    sa.Index(
+        "tasks_waiting",
+        sa.text("priority DESC"),
+        "created_at",
+        "id",
+        sqlite_where=_WAITING,
+        postgresql_where=_WAITING,
+    ),
 )
 
 labels = sa.Table(
@@ -103,6 +117,7 @@ attempts = sa.Table(
     sa.Column("state", sa.String, nullable=False),
     sa.Column("claimed_at", Instant, nullable=False),
     sa.Column("running_at", Instant),
+    sa.Column("running_clock", sa.String),
     sa.Column("finished_at", Instant),
     sa.Column("outcome", sa.JSON),
     sa.Column("applied", sa.JSON),
@@ -115,7 +130,9 @@ attempts = sa.Table(
     sa.Column("output_bytes", sa.BigInteger, nullable=False),
     sa.Column("dropped_bytes", sa.BigInteger, nullable=False),
     sa.Column("preserved", sa.Boolean, nullable=False),
+    sa.Column("uncollected", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Index("attempts_by_worker", "worker", "finished_at"),
+    sa.Index("attempts_uncollected", "worker", "uncollected"),
 )
 
 records = sa.Table(
@@ -131,8 +148,23 @@ records = sa.Table(
     sa.Column("stream", sa.String),
     sa.Column("body", sa.JSON, nullable=False),
     sa.Column("data", sa.LargeBinary),
+    sa.Column("transaction_id", sa.BigInteger, nullable=False, server_default="0"),
     sa.Index("records_by_sequence", "task_id", "last_seq", unique=True),
+    sa.Index("records_by_commit", "transaction_id", "position"),
     sqlite_autoincrement=True,
+)
+
+log_segments = sa.Table(
+    "log_segments",
+    metadata,
+    sa.Column("task_id", sa.String, sa.ForeignKey("tasks.id"), primary_key=True),
+    sa.Column("first_seq", sa.BigInteger, nullable=False),
+    sa.Column("last_seq", sa.BigInteger, primary_key=True),
+    sa.Column("key", sa.String, nullable=False),
+    sa.Column("size_bytes", sa.BigInteger, nullable=False),
+    sa.Column("stored_bytes", sa.BigInteger, nullable=False),
+    sa.Column("sha256", sa.String, nullable=False),
+    sa.Column("created_at", Instant, nullable=False),
 )
 
 artifacts = sa.Table(
@@ -166,6 +198,10 @@ workers = sa.Table(
     sa.Column("heartbeat_at", Instant, nullable=False),
     sa.Column("registered_at", Instant, nullable=False),
     sa.Column("adopt_until", Instant),
+    sa.Column("host_id", sa.String),
+    sa.Column("version", sa.String),
+    sa.Column("draining", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("drain_until", Instant),
 )
 
 idempotency_keys = sa.Table(

@@ -8,6 +8,7 @@ from datetime import timedelta
 from itertools import chain
 
 import pytest
+import sqlalchemy as sa
 
 from orchestrator import clock, journal
 from orchestrator.journal import StaleClaim
@@ -18,6 +19,7 @@ from orchestrator.services.conclude import conclude
 from orchestrator.states import State
 from orchestrator.store import attempts as attempt_rows
 from orchestrator.store.database import Database
+from orchestrator.store.migrate import migrate
 from tests.integration.store.given import claimed, now, numbers, registered, running, submitted, together
 
 WRITERS = 8
@@ -185,16 +187,53 @@ def test_since_is_the_cursor_before_the_first_record_of_that_instant(product: Pr
         assert journal.since(tx, "nobody", at) == 0
 
 
-def test_the_positions_of_all_tasks_grow(product: Product, mine: Claim) -> None:
+def read_all(product: Product, place: journal.Place) -> tuple[list[bytes], journal.Place]:
+    with product.database.read() as tx:
+        found, place = journal.all_after(tx, place, kinds=[Kind.OUTPUT])
+    return [one.data for one in found if one.data], place
+
+
+def test_a_reader_of_all_tasks_gets_each_record_once(product: Product, mine: Claim) -> None:
     other = running(product, "other")
     with product.database.read() as tx:
-        position = journal.last_position(tx)
+        place = journal.newest(tx)
     append(product.database, mine, b"a\n")
     append(product.database, other, b"b\n")
+    first, place = read_all(product, place)
+    append(product.database, mine, b"c\n")
+    second, place = read_all(product, place)
+    assert (first, second) == ([b"a\n", b"b\n"], [b"c\n"])
+    assert read_all(product, place) == ([], place)
+
+
+def test_a_record_that_is_committed_late_is_not_skipped(product: Product, mine: Claim) -> None:
+    if product.database.is_sqlite:
+        pytest.skip("SQLite has one writer at a time: nothing can be committed out of order")
+    other = running(product, "other")
     with product.database.read() as tx:
-        found = [row.position for task in ("t", "other") for row in journal.after(tx, task, 0) if row.data]
-        assert journal.last_position(tx) == found[-1]
-    assert position < found[0] < found[1]
+        place = journal.newest(tx)
+    with product.database.write() as slow:
+        journal.append(slow, other, [journal.output("stdout", b"slow\n", clock.now())])
+        append(product.database, mine, b"fast\n")
+        early, place = read_all(product, place)
+    late, place = read_all(product, place)
+    assert early == []
+    assert late == [b"slow\n", b"fast\n"]
+    assert read_all(product, place)[0] == []
+
+
+def test_a_store_restored_into_a_younger_server_goes_on_counting(product: Product, mine: Claim) -> None:
+    if product.database.is_sqlite:
+        pytest.skip("SQLite numbers no transactions")
+    product.database.installation_id()
+    append(product.database, mine, b"old\n")
+    with product.database.write() as tx:  # as a dump of a server that is a million transactions older
+        tx.execute(sa.text("UPDATE records SET transaction_id = transaction_id + 1000000"))
+    migrate(product.database)
+    with product.database.read() as tx:
+        place = journal.newest(tx)
+    append(product.database, mine, b"new\n")
+    assert read_all(product, place)[0] == [b"new\n"]
 
 
 def test_a_purged_journal_keeps_the_state_changes(product: Product, mine: Claim) -> None:
