@@ -2,12 +2,38 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 
 
 def now() -> datetime:
     """The present instant, aware, UTC."""
     return datetime.now(UTC)
+
+
+class SteadyClock:
+    """The wall clock without its jumps: what deadlines are compared with (fault F15). Not thread-safe.
+
+    It runs by the monotonic clock and catches up with the wall clock by a tenth of the time that passes, so a
+    clock that is set by an hour, or a day, ends no wait at once and makes none last for ever.
+    """
+
+    _SLEW = 0.1
+
+    def __init__(self, wall: Callable[[], datetime] = now, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._wall = wall
+        self._monotonic = monotonic
+        self._at, self._seen = wall(), monotonic()
+
+    def now(self) -> datetime:
+        """The present instant, aware, UTC."""
+        seen = self._monotonic()
+        passed, self._seen = timedelta(seconds=seen - self._seen), seen
+        self._at += passed
+        most = passed * self._SLEW
+        self._at += max(-most, min(most, self._wall() - self._at))
+        return self._at
 
 
 def text(at: datetime) -> str:

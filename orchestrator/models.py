@@ -91,7 +91,11 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One try at a task on one worker. `spool_offset` is how far its output is in the journal."""
+    """One try at a task on one worker. `spool_offset` is how far its output is in the journal.
+
+    `running_clock` is when it began to run by the host's own boot clock (`workers.boot_clock`). `uncollected`: it
+    has ended, and its log's tail and artifacts may still lie on its worker's host.
+    """
 
     task_id: str
     number: int
@@ -112,6 +116,8 @@ class Attempt:
     output_bytes: int
     dropped_bytes: int
     preserved: bool
+    running_clock: str | None = None
+    uncollected: bool = False
 
     @property
     def claim(self) -> Claim:
@@ -135,7 +141,11 @@ class Overcommit:
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """A worker as it registered. `host` is the machine's size, before the overcommit factors."""
+    """A worker as it registered. `host` is the machine's size, before the overcommit factors.
+
+    `host_id` tells machines apart: a name belongs to one. A draining worker takes nothing; what it has after
+    `drain_until` (None: no deadline) it ends.
+    """
 
     name: str
     state: WorkerState
@@ -149,6 +159,16 @@ class Worker:
     heartbeat: int
     heartbeat_at: datetime
     registered_at: datetime
+    host_id: str | None = None
+    version: str | None = None
+    draining: bool = False
+    drain_until: datetime | None = None
+    adopt_until: datetime | None = None
+
+    @property
+    def adopt_seconds(self) -> float:
+        """How long the attempts of a stopped worker wait for it, from its goodbye on."""
+        return (self.adopt_until - self.heartbeat_at).total_seconds() if self.adopt_until else 0.0
 
 
 @dataclass(frozen=True, slots=True)

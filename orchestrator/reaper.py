@@ -14,11 +14,11 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from orchestrator import clock
-from orchestrator.leases import LeaseWatch
+from orchestrator.leases import LeaseWatch, StoppedWatch
 from orchestrator.models import WorkerState
 from orchestrator.product import Product
 from orchestrator.services.place import deliver
-from orchestrator.services.reap import due_duties, purge_expired
+from orchestrator.services.reap import Absences, due_duties, purge_expired
 from orchestrator.store import workers
 from orchestrator.store.database import Database, StoreUnavailable
 
@@ -35,7 +35,8 @@ class Reaper:
     def __init__(self, product: Product) -> None:
         self._product = product
         self._leases = LeaseWatch(product.settings.lease_seconds)
-        self._grace = product.settings.lease_seconds + product.settings.stop_after_seconds
+        self._stopped = StoppedWatch()
+        self._clock = clock.SteadyClock()
         self._every = min(MAX_SWEEP_SECONDS, product.settings.lease_seconds / 4)
         self._retention_at: float | None = None
         self._stop = threading.Event()
@@ -63,12 +64,14 @@ class Reaper:
 
     def sweep(self, now: float) -> None:
         """One round of every duty that is due. `now` is monotonic seconds."""
-        at = clock.now()
+        at, settings = self._clock.now(), self._product.settings
         with self._product.database.read() as tx:
-            # A stopped worker says nothing by being silent; its attempts have a date of their own.
-            watched = [one for one in workers.all_of(tx) if one.state is not WorkerState.STOPPED]
-            silent = self._leases.look({one.name: one.heartbeat for one in watched}, now)
-            duties = due_duties(tx, at, silent, self._grace)
+            counters = {one: one.heartbeat for one in workers.all_of(tx)}
+            # A stopped worker says nothing by being silent; its attempts wait for another time.
+            stopped = {one.name: beat for one, beat in counters.items() if one.state is WorkerState.STOPPED}
+            others = {one.name: beat for one, beat in counters.items() if one.name not in stopped}
+            absent = self._leases.look(others, now) | self._stopped.look(stopped, now)
+            duties = due_duties(tx, at, Absences(absent, settings.takeover_seconds, settings.stopping_seconds))
         for duty in duties:
             with self._product.database.write() as tx:
                 messages = duty(tx, at)

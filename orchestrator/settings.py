@@ -13,6 +13,9 @@ from urllib.parse import quote
 
 from orchestrator.profiles import Profile, load_profiles
 
+STOPPING_SECONDS = 5.0
+"""Added to half a lease: time for a keeper to kill sandboxes before another host may start a retry."""
+
 
 class InvalidSettings(Exception):
     """One or more settings are not usable; the message lists each with what to do."""
@@ -55,6 +58,24 @@ class Settings:
     engine_log_driver: str = "json-file"
     embedded: bool = False
     profiles: Mapping[str, Profile] = field(default_factory=dict)
+
+    @property
+    def keeper_lease_seconds(self) -> float:
+        """How long sandboxes run without a word from their worker.
+
+        Half a lease longer than `stop_after_seconds`: a store that is away for that time costs nobody a sandbox.
+        """
+        return self.stop_after_seconds + self.lease_seconds / 2
+
+    @property
+    def takeover_seconds(self) -> float:
+        """How long a worker must be silent before others may take over: its keeper has stopped everything by then."""
+        return self.lease_seconds + self.stop_after_seconds + STOPPING_SECONDS
+
+    @property
+    def stopping_seconds(self) -> float:
+        """What a keeper may need to stop sandboxes once their time is over."""
+        return self.lease_seconds / 2 + STOPPING_SECONDS
 
     @property
     def run_dir(self) -> Path:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 
+from orchestrator import clock
+from orchestrator.leases import Absence
 from orchestrator.models import Worker, WorkerState
 from orchestrator.outcomes import Reason, failure
 from orchestrator.product import Product
@@ -25,19 +28,48 @@ RESEND_AFTER = timedelta(seconds=5)
 PURGE_BATCH = 100
 
 
-def lose_silent_workers(tx: sa.Connection, at: datetime, silent: Mapping[str, float], grace: float) -> list[Message]:
-    """Mark silent workers lost; end their attempts only after lease + `grace`, when the keeper has stopped them."""
+@dataclass(frozen=True, slots=True)
+class Absences:
+    """The workers that say nothing, and how long (seconds) their attempts wait for them.
+
+    `takeover_seconds`: of a lost worker. `stopping_seconds`: what a keeper may need beyond the time a stopped
+    worker's attempts wait.
+    """
+
+    seen: Mapping[str, Absence]
+    takeover_seconds: float
+    stopping_seconds: float
+
+    def of(self, worker: Worker) -> float | None:
+        """How long the worker has been absent; None when it is there, or was heard of since we looked."""
+        absence = self.seen.get(worker.name)
+        return absence.seconds if absence and absence.heartbeat == worker.heartbeat else None
+
+    def is_lost(self, worker: Worker) -> bool:
+        return worker.state is WorkerState.ACTIVE and self.of(worker) is not None
+
+    def is_over(self, worker: Worker) -> bool:
+        """Tell whether nobody has to wait any longer for what the worker had: its keeper has stopped it by now."""
+        seconds = self.of(worker)
+        if seconds is None or worker.state is WorkerState.ACTIVE:
+            return False
+        if worker.state is WorkerState.STOPPED:
+            return seconds > worker.adopt_seconds + self.stopping_seconds
+        return seconds > self.takeover_seconds
+
+
+def lose_silent_workers(tx: sa.Connection, absent: Absences) -> list[Message]:
+    """Mark silent workers lost; end their attempts only when their keeper has stopped them."""
     take_turn(tx)
     messages: list[Message] = []
     for worker in workers.all_of(tx):
-        silence = silent.get(worker.name)
-        if worker.state is WorkerState.ACTIVE and silence is not None:
+        if absent.is_lost(worker):
             workers.set_state(tx, worker.name, WorkerState.LOST)
             queue.unassign(tx, worker.name)
-            log.warning("worker lost", extra={"worker": worker.name, "silent_seconds": silence})
-            messages += place(tx, at)
-        elif _is_over(tx, worker, silence, grace, at):
-            messages += _lose_attempts(tx, worker.name, at)
+            log.warning("worker lost", extra={"worker": worker.name, "silent_seconds": absent.of(worker)})
+            messages += place(tx, clock.now())
+        elif absent.is_over(worker):
+            messages += _lose_attempts(tx, worker.name, clock.now())
     return messages
 
 
@@ -68,16 +100,16 @@ def expire_queue(tx: sa.Connection, at: datetime) -> list[Message]:
             tx,
             task,
             failure(Reason.QUEUE_EXPIRED, f"not started within its queue_timeout: {why}", hint=hint),
-            at,
+            clock.now(),
         )
-    return place(tx, at)
+    return place(tx, clock.now())
 
 
 def place_after_backoff(tx: sa.Connection, at: datetime) -> list[Message]:
     """Place retries whose backoff is over."""
     take_turn(tx)
     queue.end_backoff(tx, at)
-    return place(tx, at)
+    return place(tx, clock.now())
 
 
 def purge_expired(product: Product, at: datetime) -> None:
@@ -92,13 +124,14 @@ def purge_expired(product: Product, at: datetime) -> None:
 
 
 Duty = Callable[[sa.Connection, datetime], list[Message]]
+"""Called in a write transaction with the instant that deadlines are compared with (`clock.SteadyClock`)."""
 
 
-def due_duties(tx: sa.Connection, at: datetime, silent: Mapping[str, float], grace: float) -> list[Duty]:
+def due_duties(tx: sa.Connection, at: datetime, absent: Absences) -> list[Duty]:
     """Look, without a write, which duties have anything to do now."""
     duties: list[Duty] = []
-    if _workers_need_care(tx, at, silent, grace):
-        duties.append(lambda tx, at: lose_silent_workers(tx, at, silent, grace))
+    if _workers_need_care(tx, absent):
+        duties.append(lambda tx, _: lose_silent_workers(tx, absent))
     if queue.overdue_in_queue(tx, at):
         duties.append(expire_queue)
     if queue.has_unsent(tx, at - RESEND_AFTER):
@@ -108,18 +141,8 @@ def due_duties(tx: sa.Connection, at: datetime, silent: Mapping[str, float], gra
     return duties
 
 
-def _workers_need_care(tx: sa.Connection, at: datetime, silent: Mapping[str, float], grace: float) -> bool:
-    for worker in workers.all_of(tx):
-        silence = silent.get(worker.name)
-        if worker.state is WorkerState.ACTIVE and silence is not None:
-            return True
-        if _is_over(tx, worker, silence, grace, at) and attempt_rows.live_on(tx, worker.name):
-            return True
-    return False
-
-
-def _is_over(tx: sa.Connection, worker: Worker, silence: float | None, grace: float, at: datetime) -> bool:
-    """Tell whether nobody has to wait any longer for what the worker had: its keeper has stopped it by now."""
-    if worker.state is WorkerState.STOPPED:
-        return (workers.adopt_until(tx, worker.name) or at) <= at
-    return worker.state is WorkerState.LOST and silence is not None and silence > grace
+def _workers_need_care(tx: sa.Connection, absent: Absences) -> bool:
+    return any(
+        absent.is_lost(worker) or (absent.is_over(worker) and attempt_rows.live_on(tx, worker.name))
+        for worker in workers.all_of(tx)
+    )

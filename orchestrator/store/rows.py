@@ -30,6 +30,7 @@ _TASK_AS_STORED = (
 _ATTEMPT_AS_STORED = (
     "task_id", "number", "fence", "worker", "claimed_at", "running_at", "finished_at", "applied", "image",
     "image_digest", "commit", "sandbox", "verdict", "spool_offset", "output_bytes", "dropped_bytes", "preserved",
+    "running_clock", "uncollected",
 )  # fmt: skip
 
 
@@ -65,6 +66,11 @@ def worker(row: sa.RowMapping) -> Worker:
         heartbeat=row["heartbeat"],
         heartbeat_at=row["heartbeat_at"],
         registered_at=row["registered_at"],
+        host_id=row["host_id"],
+        version=row["version"],
+        draining=row["draining"],
+        drain_until=row["drain_until"],
+        adopt_until=row["adopt_until"],
     )
 
 

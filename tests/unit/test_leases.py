@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from orchestrator.leases import LeaseWatch
+from orchestrator.leases import Absence, LeaseWatch, StoppedWatch
 
 LEASE = 30.0
 FIVE = ("a", "b", "c", "d", "e")
@@ -19,9 +19,9 @@ class Fleet:
         self.now = 1000.0
         self.silent: set[str] = set()
 
-    def pass_time(self, seconds: int) -> dict[str, float]:
+    def pass_time(self, seconds: int) -> dict[str, Absence]:
         """Let time go by, everybody beating but `silent`; return what the last look said."""
-        gone: dict[str, float] = {}
+        gone: dict[str, Absence] = {}
         for _ in range(seconds):
             self.now += 1
             for name in self.counters:
@@ -41,8 +41,8 @@ def test_a_silent_worker_is_lost_only_after_its_lease() -> None:
     fleet.pass_time(10)
     fleet.silent = {"a"}
     assert fleet.pass_time(30) == {}
-    assert fleet.pass_time(1) == {"a": 31}
-    assert fleet.pass_time(10) == {"a": 41}
+    assert fleet.pass_time(1) == {"a": Absence(11, 31)}
+    assert fleet.pass_time(10) == {"a": Absence(11, 41)}
 
 
 def test_a_worker_that_beats_again_is_back_at_once() -> None:
@@ -139,3 +139,11 @@ def test_one_more_worker_is_lost_on_time_although_most_were_lost_long_ago() -> N
     assert set(fleet.pass_time(100)) == set("abcd")
     fleet.silent = set("abcde")
     assert set(fleet.pass_time(31)) == set("abcde")
+
+
+def test_a_stopped_worker_is_absent_since_it_was_first_seen_so_and_anew_after_each_goodbye() -> None:
+    watch = StoppedWatch()
+    assert watch.look({"a": 7}, 100) == {"a": Absence(7, 0)}
+    assert watch.look({"a": 7}, 130) == {"a": Absence(7, 30)}
+    assert watch.look({}, 140) == {}
+    assert watch.look({"a": 9}, 150) == {"a": Absence(9, 0)}

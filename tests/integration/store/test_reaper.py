@@ -28,7 +28,7 @@ from orchestrator.store.workers import UnknownWorker
 from tests.integration.store.broker import StrictBroker
 from tests.integration.store.given import aged, claimed, now, registered, running, submitted, worker_now
 
-LEASE, STOP_AFTER = 30, 30
+LEASE, STOP_AFTER = 30, 35
 
 
 class Watch:
@@ -164,8 +164,10 @@ def test_the_attempts_of_a_stopped_worker_wait_for_its_return_until_the_window_i
     registered(product)  # it is back under its name
     watch.pass_time(5, "w", "b", "c")
     assert now(product, "t").state is State.RUNNING
-    fleet.stop(product, "w", 0)
-    watch.pass_time(1, "b", "c")
+    fleet.stop(product, "w", 60)
+    watch.pass_time(60 + LEASE // 2 + 5, "b", "c")
+    assert now(product, "t").state is State.RUNNING, "its keeper may still be stopping the sandbox"
+    watch.pass_time(3, "b", "c")
     task = now(product, "t")
     assert task.outcome is not None
     assert (task.state, task.outcome.reason) == (State.FAILED, Reason.WORKER_LOST)
@@ -208,8 +210,64 @@ def test_a_worker_in_trouble_loses_what_it_had_not_claimed_until_it_is_well(
     assert broker.attempts == [("w", "t", 1), ("w", "t", 1)]
 
 
+def test_a_name_belongs_to_one_machine_while_its_worker_may_live(product: Product, watch: Watch) -> None:
+    registered(product, "w", host_id="here")
+    with pytest.raises(fleet.WorkerNameTaken, match="a worker named w is registered from another host"):
+        registered(product, "w", host_id="there")
+    with pytest.raises(fleet.WorkerNameTaken):
+        fleet.heartbeat(product, "w", None, host_id="there")
+    mine = running(product)
+    fleet.stop(product, "w", 900)
+    with pytest.raises(fleet.WorkerNameTaken, match="sandbox workers remove w --force"):
+        registered(product, "w", host_id="there")
+    fleet.remove(product, "w", force=True)
+    registered(product, "w", host_id="there")
+    assert now(product, mine.task_id).state is State.FAILED
+
+
+def test_a_stopped_worker_without_attempts_may_move_to_another_machine(product: Product) -> None:
+    registered(product, "w", host_id="here")
+    fleet.stop(product, "w", 900)
+    registered(product, "w", host_id="there")
+    assert worker_now(product, "w").host_id == "there"
+
+
+def test_a_draining_worker_finishes_what_it_has_and_takes_nothing_new(product: Product, broker: StrictBroker) -> None:
+    registered(product, slots=2)
+    mine = running(product, until=State.COMPLETING)
+    submitted(product, "placed")
+    worker = fleet.drain(product, "w", deadline_seconds=60)
+    assert worker.draining
+    assert worker.drain_until is not None
+    assert now(product, "placed").worker is None
+    assert "it is draining; `sandbox workers resume w`" in str(now(product, "placed").state_message)
+    registered(product, slots=2)  # a restart does not end a drain
+    assert worker_now(product, "w").draining
+    assert conclude(product, mine, of_exit(0, oom_killed=False)) is State.COMPLETED
+    assert now(product, "placed").worker is None
+    fleet.resume(product, "w")
+    assert now(product, "placed").worker == "w"
+    assert broker.attempts[-1] == ("w", "placed", 1)
+
+
+def test_a_worker_is_removed_only_when_nothing_can_be_lost_by_it(product: Product) -> None:
+    registered(product)
+    mine = running(product)
+    with pytest.raises(fleet.WorkerInUse, match="worker w is active: drain it"):
+        fleet.remove(product, "w", force=True)
+    fleet.stop(product, "w", 900)
+    with pytest.raises(fleet.WorkerInUse, match="worker w still owns 1 attempts \\(t\\)"):
+        fleet.remove(product, "w")
+    fleet.remove(product, "w", force=True)
+    task = now(product, mine.task_id)
+    assert task.outcome is not None
+    assert (task.state, task.outcome.reason) == (State.FAILED, Reason.WORKER_LOST)
+    with pytest.raises(UnknownWorker):
+        fleet.remove(product, "w")
+
+
 def test_the_heartbeat_of_a_removed_worker_says_what_to_do(product: Product) -> None:
-    with pytest.raises(UnknownWorker, match="worker nobody is not registered any more; restart it"):
+    with pytest.raises(UnknownWorker, match=r"no worker named nobody is registered.*started again, registers it"):
         fleet.heartbeat(product, "nobody", None)
 
 
