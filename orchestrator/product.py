@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from orchestrator import fault_points
 from orchestrator.artifacts import ArtifactStore, open_artifact_store
 from orchestrator.broker.messages import Broker, open_broker
 from orchestrator.settings import Settings
@@ -31,6 +32,7 @@ def open_product(settings: Settings) -> Product:
     Raises `StoreUnavailable`, `StoreTooNew`, or `ValueError` for a URL nobody here understands.
     """
     settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    fault_points.arm(settings.test_faults, settings.run_dir / "faults")
     database = Database(settings.store_url)
     migrate(database)
     return Product(

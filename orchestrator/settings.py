@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from orchestrator.fault_points import Fault, parse
 from orchestrator.profiles import Profile, load_profiles
 
 STOPPING_SECONDS = 5.0
@@ -57,6 +58,7 @@ class Settings:
     retention_days: int = 30
     engine_log_driver: str = "json-file"
     embedded: bool = False
+    test_faults: tuple[Fault, ...] = ()
     profiles: Mapping[str, Profile] = field(default_factory=dict)
 
     @property
@@ -180,6 +182,7 @@ def load(environment: Mapping[str, str] | None = None, *, embedded: bool = False
         "retention_days": read.integer("SANDBOX_RETENTION_DAYS", 30, 0, 36_500),
         "engine_log_driver": read.text("SANDBOX_ENGINE_LOG_DRIVER", "json-file"),
         "embedded": embedded,
+        "test_faults": _test_faults(read),
         "profiles": load_profiles(read.text("SANDBOX_PROFILES", ""), read.errors),
     }
     values.update(chosen)
@@ -205,6 +208,14 @@ def _stream_port(read: _Reader, port: int) -> int | None:
     """8121 beside 8122, else none unless asked for (contract, preamble)."""
     asked = read.integer("SANDBOX_STREAM_PORT", 8121 if port == 8122 else 0, 0, 65535)
     return asked or None
+
+
+def _test_faults(read: _Reader) -> tuple[Fault, ...]:
+    try:
+        return parse(read.text("SANDBOX_TEST_FAULTS", ""))
+    except ValueError as error:
+        read.errors.append(f"SANDBOX_TEST_FAULTS: {error}; it is for the product's own tests: unset it")
+        return ()
 
 
 def _file_repositories(read: _Reader, *, open_by_default: bool) -> bool | tuple[str, ...]:

@@ -7,6 +7,7 @@ import shlex
 import time
 
 from orchestrator.artifacts import ArtifactStoreUnavailable
+from orchestrator.fault_points import reach
 from orchestrator.models import Task
 from orchestrator.outcomes import LOST_HINT, Outcome, Reason, failure, stopped
 from orchestrator.services.cancel import conclude_cancelled, confirmed
@@ -45,16 +46,22 @@ def finish(attempt: Attempt, verdict: Verdict, outcome: Outcome | None) -> None:
         attempt.pump.wait_end(LAST_LINES_SECONDS)  # so that the log reads in the order of things
     if attempt.state is State.RUNNING:
         attempt.advance(Event.ENDED, _ENDING_WORDS[verdict], verdict={"kind": verdict.value})
+    reach("ended")
     exit_code, oom_killed, broken = _stop(attempt, verdict)
+    reach("sandbox_stopped")
     outcome = outcome or broken or _judge(attempt, verdict, exit_code, oom_killed=oom_killed)
     if ran:
         if verdict is not Verdict.EXITED:
             attempt.note(verdict={"kind": verdict.value, "stopped": True})
         _drain(attempt)
+        reach("output_drained")
         outcome = _collect(attempt, outcome)
+        reach("artifacts_stored")
     if _must_be_gone_first(attempt, outcome, exit_code):
         attempt.undo.close()
+    reach("before_conclude")
     _conclude(attempt, outcome)
+    reach("concluded")
 
 
 def _must_be_gone_first(attempt: Attempt, outcome: Outcome, exit_code: int | None) -> bool:

@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Callable
 
+from orchestrator.fault_points import reach
 from orchestrator.journal import StaleClaim
 from orchestrator.manifest import ManifestPolicy, Repository
 from orchestrator.outcomes import Fault, Outcome, Reason, failure
@@ -41,6 +42,7 @@ def make_workspace(attempt: Attempt) -> None:
         message = f"secrets cannot be handed in by this version: {names}"
         raise StepFailed(failure(Reason.SECRET_UNAVAILABLE, message, hint="take them out of the manifest"))
     attempt.undo.callback(attempt.directory.destroy)
+    reach("claimed")
     attempt.directory.create()
     repository = attempt.manifest.repository
     if repository is not None:
@@ -51,6 +53,7 @@ def make_workspace(attempt: Attempt) -> None:
     if script is not None:
         attempt.directory.put_script(script)
     attempt.advance(Event.WORKSPACE_MADE, "the workspace is made; the sandbox is being created")
+    reach("workspace_made")
 
 
 def _check_allowed_here(attempt: Attempt, repository: Repository) -> None:
@@ -72,14 +75,18 @@ def create_sandbox(attempt: Attempt) -> None:
         return attempt.interrupted() or time.monotonic() > attempt.phase_deadline
 
     attempt.image = backend.pull(spec.image, interrupted=interrupted, say=attempt.say)
+    reach("image_ready")
     attempt.check()
     sandbox = backend.create(spec)
     attempt.undo.callback(destroy_sandbox, attempt)
     attempt.sandbox = sandbox
+    reach("sandbox_created")
     hold_output(attempt)
     start_pump(attempt, Progress())
+    reach("output_held")
     attempt.check()
     backend.start(sandbox)
+    reach("sandbox_started")
     attempt.check()
 
 
@@ -101,6 +108,7 @@ def verify_sandbox(attempt: Attempt) -> None:
         image=attempt.image.name if attempt.image else None,
         image_digest=attempt.image.digest if attempt.image else None,
     )
+    reach("sandbox_verified")
 
 
 def open_gate(attempt: Attempt) -> None:
@@ -112,10 +120,12 @@ def open_gate(attempt: Attempt) -> None:
     attempt.advance(Event.GATE_OPENED, "the command runs")
     attempt.running_since = time.monotonic()
     attempt.phase_deadline = float("inf")
+    reach("gate_announced")
     attempt.check()
     attempt.equipment.keeper.write(
         sandbox_of(attempt), gate_script(launch.command, launch.environment, cwd), half_close=True
     )
+    reach("gate_opened")
 
 
 def supervise(attempt: Attempt) -> None:

@@ -9,7 +9,7 @@ import uuid
 
 import sqlalchemy as sa
 
-from orchestrator import clock, placement
+from orchestrator import clock, fault_points, placement
 from orchestrator.manifest import InvalidManifest, Manifest, ManifestError
 from orchestrator.models import Resources, Task
 from orchestrator.product import Product
@@ -57,6 +57,7 @@ def submit(
         if idempotency_key:
             idempotency.remember(tx, idempotency_key, fingerprint, task_id, at)
         messages = place_one(tx, task_id, at)
+    fault_points.reach("task_stored")
     deliver(product.broker, messages)
     log.info("task accepted", extra={"task": task_id})
     return task
