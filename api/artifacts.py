@@ -7,6 +7,7 @@ import io
 import json
 import tarfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from flask import Blueprint, Response, jsonify, request
 from werkzeug.datastructures import ContentRange, Headers, Range
@@ -14,7 +15,7 @@ from werkzeug.utils import send_file
 
 from api import views
 from api.errors import Refusal
-from api.params import no_params
+from api.params import Params
 from api.parts import parts
 from orchestrator import clock
 from orchestrator.artifacts import ArtifactStore
@@ -28,21 +29,33 @@ blueprint = Blueprint("artifacts", __name__, url_prefix="/api/v1/tasks")
 GZIP_LEVEL = 1  # the reader waits: speed before size
 
 
-def _find(task_id: str) -> tuple[Task, list[Artifact], list[Attempt]]:
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A task, the attempt that was asked for (None: none has begun) and what it left."""
+
+    task: Task
+    attempt: Attempt | None
+    artifacts: list[Artifact]
+
+
+def _find(task_id: str) -> Found:
+    """The attempt is the latest one, unless the query names another."""
+    params = Params("attempt")
     with parts().product.database.read() as tx:
         task = tasks.get(tx, task_id)
         if task is None:
             raise TaskNotFound(task_id)
-        return task, artifacts.of_task(tx, task_id, task.attempt), attempt_rows.of_task(tx, task_id)
+        number = params.integer("attempt", task.attempt, 1, max(task.attempt, 1))
+        return Found(task, attempt_rows.get(tx, task_id, number), artifacts.of_task(tx, task_id, number))
 
 
 @blueprint.get("/<task_id>/artifacts")
 def list_artifacts(task_id: str) -> Response:
-    no_params()
-    _, found, _ = _find(task_id)
+    of = _find(task_id)
+    found = of.artifacts
     return jsonify(
         task_id=task_id,
-        artifacts=[views.artifact(one) for one in found],
+        artifacts=[views.artifact(one, latest=of.task.attempt) for one in found],
         total_count=len(found),
         total_size_bytes=sum(one.size_bytes for one in found),
     )
@@ -50,9 +63,7 @@ def list_artifacts(task_id: str) -> Response:
 
 @blueprint.get("/<task_id>/artifacts/<path:path>")
 def get_artifact(task_id: str, path: str) -> Response:
-    no_params()
-    _, found, _ = _find(task_id)
-    return _download(_pick(task_id, path, found))
+    return _download(_pick(task_id, path, _find(task_id).artifacts))
 
 
 def _pick(task_id: str, path: str, found: list[Artifact]) -> Artifact:
@@ -124,10 +135,9 @@ def _bytes(store: ArtifactStore, one: Artifact, start: int, length: int) -> Iter
 
 @blueprint.get("/<task_id>/artifacts.tar.gz")
 def get_archive(task_id: str) -> Response:
-    no_params()
-    task, found, attempts = _find(task_id)
+    of = _find(task_id)
     headers = {"Content-Disposition": f'attachment; filename="{task_id}-artifacts.tar.gz"'}
-    body = iter(()) if request.method == "HEAD" else _archive(parts().product.artifacts, task, found, attempts)
+    body = iter(()) if request.method == "HEAD" else _archive(parts().product.artifacts, of)
     return Response(body, headers=headers, content_type="application/gzip")
 
 
@@ -150,9 +160,10 @@ class _Pipe(io.RawIOBase):
         return data
 
 
-def _archive(store: ArtifactStore, task: Task, found: list[Artifact], attempts: list[Attempt]) -> Iterator[bytes]:
+def _archive(store: ArtifactStore, of: Found) -> Iterator[bytes]:
     """Stream a tar with plain relative names, regular files, no owner: memory stays flat."""
-    metadata = json.dumps(_metadata(task, found, attempts), indent=2).encode()
+    task, found = of.task, of.artifacts
+    metadata = json.dumps(_metadata(of), indent=2).encode()
     pipe = _Pipe()
     # `tarfile` writes a member only from a file, and its own compression takes no level before Python 3.12.
     with gzip.GzipFile(fileobj=pipe, mode="wb", compresslevel=GZIP_LEVEL, mtime=0) as packed:
@@ -180,19 +191,19 @@ def _header(path: str, size: int, task: Task) -> bytes:
     return member.tobuf(tarfile.PAX_FORMAT)
 
 
-def _metadata(task: Task, found: list[Artifact], attempts: list[Attempt]) -> dict[str, object]:
-    last = attempts[-1] if attempts else None
+def _metadata(of: Found) -> dict[str, object]:
+    task, attempt = of.task, of.attempt
     return {
         "task_id": task.id,
-        "attempt": task.attempt,
+        "attempt": attempt.number if attempt else task.attempt,
         "name": task.name,
         "state": task.state,
         "outcome": task.outcome.to_dict() if task.outcome else None,
         "created_at": clock.text(task.created_at),
         "started_at": views.time_text(task.started_at),
         "finished_at": views.time_text(task.finished_at),
-        "image": last.image if last else None,
-        "image_digest": last.image_digest if last else None,
-        "commit": last.commit if last else None,
-        "artifacts": [views.artifact(one) for one in found],
+        "image": attempt.image if attempt else None,
+        "image_digest": attempt.image_digest if attempt else None,
+        "commit": attempt.commit if attempt else None,
+        "artifacts": [views.artifact(one, latest=task.attempt) for one in of.artifacts],
     }

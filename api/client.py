@@ -201,9 +201,10 @@ class Client:
             deadline.remaining()
             self._connection.sleep(1.0)  # the log's end was seen before the row's: look again
 
-    def artifacts(self, task_id: str) -> Json:
-        """Return the list of the task's artifacts."""
-        return self._connection.json("GET", f"{_path(task_id)}/artifacts", repeatable=True)
+    def artifacts(self, task_id: str, *, attempt: int | None = None) -> Json:
+        """Return the list of the task's artifacts: of its latest attempt, or of `attempt`."""
+        params = {"attempt": str(attempt)} if attempt is not None else {}
+        return self._connection.json("GET", f"{_path(task_id)}/artifacts", params=params, repeatable=True)
 
     def download(
         self,
@@ -213,20 +214,43 @@ class Client:
         *,
         verify: bool = True,
         checksum: str | None = None,
+        attempt: int | None = None,
         on_progress: Progress | None = None,
     ) -> Downloaded:
-        """Bring one artifact (its path, or a base name only one has) to the file `target`.
+        """Bring one artifact (its path, or a base name only one has) of the latest or that attempt to `target`.
 
         A transfer that breaks off resumes, in this call and in a later one. `checksum` is the list's
         `sha256:<hex>`, compared with what the server sends. Raises `DownloadFailed` and its kinds. When
         `name` comes from a server, take `target` from `partial_file.target_below`.
         """
-        path = f"{_path(task_id)}/artifacts/{quote(name, safe='/')}"
+        which = "" if attempt is None else f"?attempt={attempt}"
+        path = f"{_path(task_id)}/artifacts/{quote(name, safe='/')}{which}"
         return Download(self._connection, path, target, verify, checksum, on_progress).run()
 
     def workers(self) -> Json:
         """Return the fleet."""
         return self._connection.json("GET", f"{API}/workers", repeatable=True)
+
+    def worker(self, name: str) -> Json:
+        """Return what is known about one worker."""
+        return self._connection.json("GET", _worker_path(name), repeatable=True)
+
+    def drain_worker(self, name: str, *, deadline: str | None = None) -> Json:
+        """Let a worker finish what it has and take nothing new; return it.
+
+        What still runs after `deadline` (a duration, `30m`) is ended; without one, nothing is.
+        """
+        params = [("deadline", deadline)] if deadline is not None else []
+        return self._connection.json("POST", f"{_worker_path(name)}/drain", params=params, repeatable=True)
+
+    def resume_worker(self, name: str) -> Json:
+        """End a drain; return the worker."""
+        return self._connection.json("POST", f"{_worker_path(name)}/resume", repeatable=True)
+
+    def remove_worker(self, name: str, *, force: bool = False) -> None:
+        """Forget a worker that does not run any more; `force`: its host is gone for good, its attempts are lost."""
+        params = [("force", "true")] if force else []
+        self._connection.request("DELETE", _worker_path(name), params=params)
 
 
 def _path(task_id: str) -> str:
@@ -234,3 +258,10 @@ def _path(task_id: str) -> str:
     if not _TASK_ID.fullmatch(task_id) or task_id == "stream":
         raise NotFound(404, "task_not_found", f"there is no task {task_id!r}: no task can have this id.")
     return f"{API}/tasks/{task_id}"
+
+
+def _worker_path(name: str) -> str:
+    """Return the address of a worker; a name that would change the address must not reach another one."""
+    if name in {"", ".", ".."} or "/" in name:
+        raise NotFound(404, "worker_not_found", f"there is no worker {name!r}: no worker can have this name.")
+    return f"{API}/workers/{quote(name, safe='')}"

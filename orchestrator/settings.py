@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from orchestrator.artifacts import UnusableArtifactsUrl, parse_location
 from orchestrator.fault_points import Fault, parse
 from orchestrator.profiles import Profile, load_profiles
 
+MAX_RETENTION_DAYS = 36_500
 STOPPING_SECONDS = 5.0
 """Added to half a lease: time for a keeper to kill sandboxes before another host may start a retry."""
 
@@ -56,7 +58,15 @@ class Settings:
     artifact_max_bytes: int = 10 << 30
     artifact_max_count: int = 10_000
     retention_days: int = 30
+    log_retention_days: int = 30
+    artifact_retention_days: int = 30
+    archive_after_seconds: float = 3600.0
+    preserve_max_seconds: int = 604_800
     engine_log_driver: str = "json-file"
+    stop_wait_seconds: float = 0.0
+    disk_reap_percent: float = 10.0
+    disk_stop_percent: float = 5.0
+    keeper_service: bool = False
     embedded: bool = False
     test_faults: tuple[Fault, ...] = ()
     profiles: Mapping[str, Profile] = field(default_factory=dict)
@@ -155,6 +165,7 @@ def load(environment: Mapping[str, str] | None = None, *, embedded: bool = False
     embedded = embedded or read.flag("SANDBOX_EMBEDDED")
     lease = read.number("SANDBOX_LEASE_SECONDS", 30, 0.1, 86_400)
     wide = (2.0, 4.0) if embedded else (1.0, 1.0)
+    retention_days = read.integer("SANDBOX_RETENTION_DAYS", 30, 0, MAX_RETENTION_DAYS)
     values: dict[str, Any] = {
         "data_dir": data_dir,
         "store_url": read.text("SANDBOX_STORE_URL", f"sqlite:///{data_dir}/store.db"),
@@ -179,13 +190,25 @@ def load(environment: Mapping[str, str] | None = None, *, embedded: bool = False
         "log_max_bytes": read.integer("SANDBOX_LOG_MAX_BYTES", 1 << 30, 1, 1 << 50),
         "artifact_max_bytes": read.integer("SANDBOX_ARTIFACT_MAX_BYTES", 10 << 30, 0, 1 << 50),
         "artifact_max_count": read.integer("SANDBOX_ARTIFACT_MAX_COUNT", 10_000, 0, 1_000_000),
-        "retention_days": read.integer("SANDBOX_RETENTION_DAYS", 30, 0, 36_500),
+        "retention_days": retention_days,
+        "log_retention_days": _shorter_retention(read, "SANDBOX_LOG_RETENTION_DAYS", retention_days),
+        "artifact_retention_days": _shorter_retention(read, "SANDBOX_ARTIFACT_RETENTION_DAYS", retention_days),
+        "archive_after_seconds": read.number("SANDBOX_ARCHIVE_AFTER_SECONDS", 3600, 0, 3_153_600_000),
+        "preserve_max_seconds": read.integer("SANDBOX_PRESERVE_MAX_SECONDS", 604_800, 0, 3_153_600_000),
+        "stop_wait_seconds": read.number("SANDBOX_STOP_WAIT_SECONDS", 0, 0, 604_800),
+        "disk_reap_percent": read.number("SANDBOX_DISK_REAP_PERCENT", 10, 0, 99),
+        "disk_stop_percent": read.number("SANDBOX_DISK_STOP_PERCENT", 5, 0, 98),
         "engine_log_driver": read.text("SANDBOX_ENGINE_LOG_DRIVER", "json-file"),
+        "keeper_service": read.flag("SANDBOX_KEEPER_SERVICE"),
         "embedded": embedded,
         "test_faults": _test_faults(read),
         "profiles": load_profiles(read.text("SANDBOX_PROFILES", ""), read.errors),
     }
     values.update(chosen)
+    try:
+        parse_location(values["artifacts_url"])
+    except UnusableArtifactsUrl as error:
+        read.errors.append(str(error))
     if values["engine_log_driver"] not in {"json-file", "none"}:
         # `local` loses data on rotation and is not byte-exact (core-path.md §0, finding 2).
         read.errors.append("SANDBOX_ENGINE_LOG_DRIVER takes json-file (recoverable) or none (faster)")
@@ -193,6 +216,11 @@ def load(environment: Mapping[str, str] | None = None, *, embedded: bool = False
         read.errors.append(
             f"SANDBOX_HEARTBEAT_SECONDS={values['heartbeat_seconds']:g} is not below SANDBOX_LEASE_SECONDS="
             f"{values['lease_seconds']:g}: every worker would be lost between two heartbeats; make the lease longer"
+        )
+    if values["disk_stop_percent"] > values["disk_reap_percent"]:
+        read.errors.append(
+            f"SANDBOX_DISK_STOP_PERCENT={values['disk_stop_percent']:g} is above SANDBOX_DISK_REAP_PERCENT="
+            f"{values['disk_reap_percent']:g}: no task would be taken before preserved sandboxes make room; lower it"
         )
     if values["host"] not in LOOPBACK and not values["allow_open"]:
         read.errors.append(
@@ -202,6 +230,18 @@ def load(environment: Mapping[str, str] | None = None, *, embedded: bool = False
     if read.errors:
         raise InvalidSettings(read.errors)
     return Settings(**values)
+
+
+def _shorter_retention(read: _Reader, name: str, retention_days: int) -> int:
+    """Days of logs or artifacts; those of a task go with it, so they cannot be kept longer. 0: for ever."""
+    days = read.integer(name, retention_days, 0, MAX_RETENTION_DAYS)
+    if retention_days and not 0 < days <= retention_days:
+        longer = f"{days} days" if days else "for ever (0)"
+        read.errors.append(
+            f"{name} keeps {longer} what SANDBOX_RETENTION_DAYS removes with its task after {retention_days} days; "
+            "lower the first or raise the second"
+        )
+    return days
 
 
 def _stream_port(read: _Reader, port: int) -> int | None:

@@ -22,12 +22,16 @@ BAR_FROM_BYTES = 8 << 20
 Artifact = dict[str, Any]
 
 
+_ATTEMPT = click.option("--attempt", type=click.IntRange(1), help="What this attempt left; the default is the latest.")
+
+
 @click.command()
 @click.argument("task_id", metavar="ID")
+@_ATTEMPT
 @client_command(listing=True)
-def artifacts(session: Session, task_id: str) -> None:
+def artifacts(session: Session, task_id: str, attempt: int | None) -> None:
     """List the artifacts of task ID."""
-    found = session.client.artifacts(task_id)
+    found = session.client.artifacts(task_id, attempt=attempt)
     if session.output.is_json:
         session.output.json(found)
         return
@@ -44,9 +48,17 @@ def artifacts(session: Session, task_id: str) -> None:
 @click.option("--all", "everything", is_flag=True, help="All artifacts, into a directory named like the task.")
 @click.option("--output", "-o", help="A file or directory to write to; with --all, a directory.")
 @click.option("--verify/--no-verify", default=True, show_default=True, help="Compare the SHA-256 of what arrived.")
+@_ATTEMPT
 @client_command()
 def download(
-    session: Session, *, task_id: str, name: str | None, everything: bool, output: str | None, verify: bool
+    session: Session,
+    *,
+    task_id: str,
+    name: str | None,
+    everything: bool,
+    output: str | None,
+    verify: bool,
+    attempt: int | None,
 ) -> None:
     """Download the artifact NAME (its path, or its base name) of task ID.
 
@@ -55,12 +67,12 @@ def download(
     """
     if name is not None and everything:
         raise click.UsageError("NAME and --all exclude each other: give one of them")
-    listed = session.client.artifacts(task_id)["artifacts"]
+    listed = session.client.artifacts(task_id, attempt=attempt)["artifacts"]
     if everything:
         jobs = [_Job(one, Path(output or task_id), one["path"]) for one in listed]
     else:
         jobs = [_single(_chosen(task_id, name, listed), output)]
-    _Transfer(session, task_id, verify).run(jobs)
+    _Transfer(session, task_id, verify, attempt).run(jobs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +118,7 @@ class _Transfer:
     session: Session
     task_id: str
     verify: bool
+    attempt: int | None
 
     def run(self, jobs: Sequence[_Job]) -> None:
         done, failed = [], []
@@ -127,6 +140,7 @@ class _Transfer:
                 job.target(),
                 verify=self.verify,
                 checksum=job.artifact.get("checksum"),
+                attempt=self.attempt,
                 on_progress=on_progress,
             )
 

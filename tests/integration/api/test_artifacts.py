@@ -327,6 +327,11 @@ def test_only_the_latest_attempts_artifacts_are_shown(client: CheckedClient, hos
     host.keep(claim, {"second": b"2"})
     assert [one["path"] for one in listed(client)] == ["second"]
     assert_error(client.get(f"{BASE}/artifacts/first"), 404, "artifact_not_found")
+    earlier = client.get(f"{BASE}/artifacts?attempt=1").get_json()["artifacts"]
+    assert [one["path"] for one in earlier] == ["first"]
+    assert client.get(earlier[0]["download_url"]).data == b"1"
+    assert b"first" in gzip.decompress(client.get(f"{BASE}/artifacts.tar.gz?attempt=1").data)
+    assert_error(client.get(f"{BASE}/artifacts?attempt=3"), 400, "invalid_parameter")
 
 
 def test_bytes_that_went_away_under_a_download_are_404(client: CheckedClient, host: BuildHost, report: str) -> None:
