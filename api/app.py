@@ -9,12 +9,13 @@ import uuid
 
 from flask import Flask, Response, g, request
 
-from api import artifacts, errors, health, logs, metrics, origins, tasks
+from api import artifacts, errors, fleet, health, logs, metrics, origins, tasks
 from api.errors import Refusal
 from api.feed import Hub
 from api.metrics import Metrics
 from api.parts import KEY, Parts, policy_of
 from orchestrator.documents.parts import MAX_BYTES
+from orchestrator.log_reader import LogReader
 from orchestrator.product import Product
 
 log = logging.getLogger(__name__)
@@ -23,7 +24,7 @@ BODY_BYTES_READ = MAX_BYTES + 1
 """One more than is accepted: Werkzeug cuts a body without a length there in silence, and the reader of
 documents sees that it is too long."""
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
-BLUEPRINTS = (tasks, logs, artifacts, health, metrics)
+BLUEPRINTS = (tasks, logs, artifacts, fleet, health, metrics)
 KEEP_ALIVE_SECONDS = 15.0
 """How long a follower may hear nothing (contract §5)."""
 
@@ -36,7 +37,14 @@ def create_app(product: Product, *, keep_alive_seconds: float = KEEP_ALIVE_SECON
     app.url_map.redirect_defaults = False
     app.json.sort_keys = False  # type: ignore[attr-defined]
     database = product.database
-    app.extensions[KEY] = Parts(product, Hub(database), policy_of(product), Metrics(database), keep_alive_seconds)
+    app.extensions[KEY] = Parts(
+        product,
+        Hub(database),
+        policy_of(product),
+        Metrics(database),
+        keep_alive_seconds,
+        LogReader(database, product.artifacts),
+    )
     for module in BLUEPRINTS:
         app.register_blueprint(module.blueprint)
     errors.install(app)

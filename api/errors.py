@@ -15,10 +15,12 @@ from orchestrator import clock
 from orchestrator.artifacts import ArtifactStoreUnavailable
 from orchestrator.manifest import DocumentTooLarge, InvalidManifest, UnsupportedContentType
 from orchestrator.services.cancel import AlreadyTerminal, TaskNotFound
+from orchestrator.services.fleet import WorkerInUse
 from orchestrator.services.purge import NotTerminal
 from orchestrator.services.submit import IdempotencyKeyReused, InsufficientResources
 from orchestrator.store.database import StoreUnavailable
 from orchestrator.store.tasks import DuplicateTask
+from orchestrator.store.workers import UnknownWorker
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +87,8 @@ TABLE: dict[type[Exception], Answer] = {
     AlreadyTerminal: Answer(409, "task_already_terminal", lambda error: {"task_state": error.task.state}),
     NotTerminal: Answer(422, "invalid_state_transition", lambda error: {"task_state": error.task.state}),
     IdempotencyKeyReused: Answer(422, "idempotency_key_reused"),
+    UnknownWorker: Answer(404, "worker_not_found"),
+    WorkerInUse: Answer(409, "worker_in_use"),
     InsufficientResources: Answer(507, "insufficient_resources", _resources),
     StoreUnavailable: Answer(503, "service_unavailable"),
     ArtifactStoreUnavailable: Answer(503, "service_unavailable"),

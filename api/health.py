@@ -1,18 +1,17 @@
-"""Health, readiness, liveness; the fleet; the published schemas."""
+"""Health, readiness, liveness; the published schemas."""
 
 from __future__ import annotations
 
 from flask import Blueprint, Response, jsonify
 
 import schemas
-from api import views
 from api.errors import problem
 from api.params import no_params
 from api.parts import parts
 from orchestrator.artifacts import ArtifactStoreUnavailable
 from orchestrator.broker.messages import BrokerUnavailable
 from orchestrator.models import WorkerState
-from orchestrator.store import queue, workers
+from orchestrator.store import workers
 from orchestrator.store.database import StoreUnavailable
 
 blueprint = Blueprint("health", __name__)
@@ -71,15 +70,6 @@ def _trouble() -> dict[str, str]:
         elif mine[0].trouble:
             found["engine"] = mine[0].trouble
     return found
-
-
-@blueprint.get("/api/v1/workers")
-def list_workers() -> Response:
-    no_params()
-    with parts().product.database.read() as tx:
-        held = queue.held_by_worker(tx)
-        fleet = workers.all_of(tx)
-    return jsonify(workers=[views.worker(one, held.get(one.name)) for one in fleet])
 
 
 @blueprint.get("/api/v1/schemas/task")

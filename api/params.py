@@ -1,14 +1,16 @@
-"""Query parameters: each one is known and good, or the request is refused. Nothing is ignored."""
+"""Query parameters, and options in a body: each one is known and good, or the request is refused."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
+from typing import Any
 
 from flask import request
 
 from api.errors import invalid_parameter
-from orchestrator import clock
+from orchestrator import clock, manifest
+from orchestrator.manifest import InvalidManifest
 
 MAX_INTEGER = 2**63 - 1
 MAX_LABELS = 64
@@ -89,3 +91,22 @@ class Params:
 def no_params() -> None:
     """For routes without parameters."""
     Params()
+
+
+def json_object() -> dict[str, Any]:
+    """The JSON object in the body, empty when there is none. Raises what `manifest.read_object` raises."""
+    raw = request.get_data()
+    return manifest.read_object(raw, request.content_type or "") if raw else {}
+
+
+def json_body(*known: str) -> dict[str, Any]:
+    """Options in the body instead of the query: a JSON object with no other fields than `known`."""
+    try:
+        body = json_object()
+    except InvalidManifest as error:
+        raise invalid_parameter("body", f"the body is no JSON object: {error.errors[0].message}") from None
+    unknown = sorted(set(body) - set(known))
+    if unknown:
+        allowed = ", ".join(known)
+        raise invalid_parameter(unknown[0], f"unknown field {unknown[0]!r} in the body; it takes: {allowed}")
+    return body

@@ -8,10 +8,9 @@ from flask import Blueprint, Response, jsonify, request
 
 from api import views
 from api.errors import invalid_parameter
-from api.params import Params, no_params
+from api.params import Params, json_body, json_object, no_params
 from api.parts import parts
 from orchestrator import clock, manifest
-from orchestrator.manifest import InvalidManifest
 from orchestrator.services.cancel import AlreadyTerminal, TaskNotFound, Wish, cancel
 from orchestrator.services.purge import purge
 from orchestrator.services.rerun import rerun
@@ -19,6 +18,7 @@ from orchestrator.services.submit import submit
 from orchestrator.states import State
 from orchestrator.store import attempts as attempt_rows
 from orchestrator.store import tasks
+from orchestrator.store.matching import Query
 
 blueprint = Blueprint("tasks", __name__, url_prefix="/api/v1/tasks")
 
@@ -42,7 +42,7 @@ def submit_task() -> tuple[Response, int] | Response:
 @blueprint.get("")
 def list_tasks() -> Response:
     params = Params("state", "label.", "label", "limit", "offset", "sort", "order", "parent_id")
-    query = tasks.Query(
+    query = Query(
         states=_states(params.text("state")),
         labels=params.labels(),
         parent_id=params.text("parent_id"),
@@ -99,7 +99,7 @@ def purge_task(task_id: str) -> tuple[str, int]:
 def rerun_task(task_id: str) -> tuple[Response, int]:
     no_params()
     here = parts()
-    return _accepted(rerun(here.product, task_id, _json_object(), here.policy))
+    return _accepted(rerun(here.product, task_id, json_object(), here.policy))
 
 
 def _accepted(task: Any) -> tuple[Response, int]:
@@ -160,23 +160,11 @@ def _idempotency_key() -> str | None:
 
 def _wish(params: Params) -> Wish:
     """Reason and force from the query; a JSON body wins."""
-    try:
-        body = _json_object()
-    except InvalidManifest as error:
-        raise invalid_parameter("body", f"the body is no JSON object: {error.errors[0].message}") from None
+    body = json_body("reason", "force")
     reason, force = params.text("reason", MAX_REASON), params.flag("force")
-    unknown = sorted(set(body) - {"reason", "force"})
-    if unknown:
-        raise invalid_parameter(unknown[0], f"unknown field {unknown[0]!r} in the body; it takes: reason, force")
     reason, force = body.get("reason", reason), body.get("force", force)
     if not (reason is None or (isinstance(reason, str) and len(reason) <= MAX_REASON)):
         raise invalid_parameter("reason", f"reason is a text of at most {MAX_REASON} characters")
     if not isinstance(force, bool):
         raise invalid_parameter("force", "force is true or false")
     return Wish(request.remote_addr or "unknown", reason, force)
-
-
-def _json_object() -> dict[str, Any]:
-    """The JSON object in the body, empty when there is none."""
-    raw = request.get_data()
-    return manifest.read_object(raw, request.content_type or "") if raw else {}

@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 from orchestrator import clock
-from orchestrator.models import Artifact, Attempt, Task, Worker
+from orchestrator.models import Artifact, Attempt, Task, Worker, WorkerState
 from orchestrator.placement import NOTHING
 from orchestrator.states import State
 from orchestrator.store.workers import as_host
@@ -121,7 +121,9 @@ def _phase(task: Task, attempts: list[Attempt]) -> str:
     return "collecting" if verdict and verdict.get("stopped") else "stopping"
 
 
-def artifact(one: Artifact) -> dict[str, Any]:
+def artifact(one: Artifact, *, latest: int) -> dict[str, Any]:
+    """`latest`: the task's latest attempt, whose artifacts need no number."""
+    which = "" if one.attempt == latest else f"?attempt={one.attempt}"
     return {
         "name": one.name,
         "path": one.path,
@@ -129,16 +131,20 @@ def artifact(one: Artifact) -> dict[str, Any]:
         "content_type": one.content_type,
         "checksum": f"sha256:{one.sha256}",
         "created_at": clock.text(one.created_at),
-        "download_url": f"/api/v1/tasks/{quote(one.task_id)}/artifacts/{quote(one.path)}",
+        "download_url": f"/api/v1/tasks/{quote(one.task_id)}/artifacts/{quote(one.path)}{which}",
     }
 
 
-def worker(one: Worker, used: tuple[int, Any] | None) -> dict[str, Any]:
+def worker(one: Worker, used: tuple[int, Any] | None, task_ids: list[str]) -> dict[str, Any]:
+    """`used`: what is placed on it or runs there; `task_ids`: what it owns."""
     slots, held = used or (0, NOTHING)
     capacity = as_host(one).capacity
     return {
         "name": one.name,
-        "state": one.state,
+        "state": _worker_state(one, task_ids),
+        "draining": one.draining,
+        "drain_until": time_text(one.drain_until),
+        "version": one.version,
         "capacity": {
             "slots": one.slots,
             "cpus": capacity.cpus,
@@ -151,6 +157,7 @@ def worker(one: Worker, used: tuple[int, Any] | None) -> dict[str, Any]:
             "memory_bytes": held.memory_bytes,
             "disk_bytes": held.disk_bytes,
         },
+        "task_ids": task_ids,
         "profiles": list(one.profiles),
         "network_modes": list(one.network_modes),
         "agents": list(one.agents),
@@ -158,3 +165,10 @@ def worker(one: Worker, used: tuple[int, Any] | None) -> dict[str, Any]:
         "registered_at": clock.text(one.registered_at),
         "last_heartbeat_at": clock.text(one.heartbeat_at),
     }
+
+
+def _worker_state(one: Worker, task_ids: list[str]) -> str:
+    """A drain shows while the worker runs; that one is stopped or lost says more."""
+    if one.state is not WorkerState.ACTIVE or not one.draining:
+        return one.state
+    return "draining" if task_ids else "drained"

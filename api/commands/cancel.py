@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import Any
 
 import click
 
 from api.client import CANCEL_WAIT_SECONDS, ServerRefused
-from api.commands.options import Session, client_command
+from api.commands.options import Session, ask, client_command, yes_option
 from orchestrator.states import State
-
-yes_option = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 
 
 @click.command()
@@ -48,7 +45,7 @@ def cancel(
     """
     ids = list(dict.fromkeys(task_ids))
     if len(ids) > 1:
-        _ask(f"Cancel {len(ids)} tasks?", yes=yes)
+        ask(f"Cancel {len(ids)} tasks?", yes=yes)
     answers, first_failure = [], 0
     for task_id in ids:
         try:
@@ -74,18 +71,12 @@ def purge(session: Session, task_id: str, yes: bool) -> None:
 
     There is no way back, so on a terminal the command asks first. The task itself stays listed.
     """
-    _ask(f"Remove the log, the artifacts and any preserved sandbox of task {task_id} for good?", yes=yes)
+    ask(f"Remove the log, the artifacts and any preserved sandbox of task {task_id} for good?", yes=yes)
     session.client.purge(task_id)
     if session.output.is_json:
         session.output.json({"task_id": task_id, "purged": True})
     else:
         session.output.line(f"{task_id} purged")
-
-
-def _ask(question: str, *, yes: bool) -> None:
-    """Ask where there is somebody to ask; raise `Abort` on a no."""
-    if not yes and sys.stdin.isatty():
-        click.confirm(question, abort=True, err=True)
 
 
 def _say(session: Session, task_id: str, answer: dict[str, Any]) -> None:

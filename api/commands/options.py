@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -62,6 +63,15 @@ def client_command(*, short_server: bool = True, listing: bool = False) -> Calla
         return command
 
     return decorate
+
+
+yes_option = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+
+
+def ask(question: str, *, yes: bool) -> None:
+    """Ask where there is somebody to ask; raise `Abort` on a no."""
+    if not yes and sys.stdin.isatty():
+        click.confirm(question, abort=True, err=True)
 
 
 def duration(text: str) -> int:

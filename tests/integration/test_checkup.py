@@ -4,17 +4,34 @@ from __future__ import annotations
 
 import gc
 import json
-from collections.abc import Callable, Iterator
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
+import sqlalchemy as sa
 from click.testing import CliRunner, Result
+from docker.errors import NotFound
 
+from orchestrator.store.database import Database
+from orchestrator.store.migrate import HEAD, migrate
+from tests.conftest import missing, postgres_programs
+from tests.integration.store.cluster import can_run_as_server, running_cluster
+from tests.servers.rabbitmq import RabbitServer
+from tests.servers.redis import RedisServer
 from workers import checkup
-from workers.checkup import Level, clock_skew_seconds
+from workers.checkup.skew import clock_skew_seconds
+from workers.checkup.work_directory import ROLE_CHECKUP
 from workers.commands.doctor import doctor
+from workers.finding import Level
+from workers.sandbox.labels import ROLE
 
 # The SDK leaves sockets of calls that failed to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
@@ -61,14 +78,26 @@ def test_a_machine_that_works_has_no_problem_and_exit_code_0(run: Callable[..., 
         "user",
         "disk",
         "disk limit",
+        "loop devices",
         "network",
+        "time",
+        "keeper",
         "store",
         "broker",
+        "artifacts",
         "api",
         "engine",
         "storage driver",
+        "project quotas",
+        "live-restore",
+        "userns-remap",
+        "swap",
+        "engine logs",
+        "runtime",
+        "work directory",
     }
     assert set(found) >= expected | {"image", "clock"}
+    assert "under the same path" in found["work directory"][0]["seen"]
     assert [one["seen"].split(" of profile ")[1].split(" ")[0] for one in found["image"]] == ["basic", "agentic-dev"]
     assert not (tmp_path / "data").exists()  # looking makes nothing
 
@@ -172,7 +201,7 @@ def test_an_engine_with_the_hole_in_its_resolver_is_noted(version: str, level: L
         def version() -> dict[str, str]:
             return {"Version": version}
 
-    [found] = checkup._version(Engine(), None)  # type: ignore[arg-type]
+    [found] = checkup.engine.version(Engine(), None)  # type: ignore[arg-type]
     assert found.level is level
     assert version in found.seen
 
@@ -191,7 +220,7 @@ NOON = datetime(2026, 1, 29, 12, tzinfo=UTC)
     ],
 )
 def test_the_engine_s_clock_is_compared_in_whatever_zone_it_lives(stamp: str, seconds: float) -> None:
-    assert clock_skew_seconds(stamp, NOON, NOON + timedelta(seconds=1)) == seconds
+    assert clock_skew_seconds(datetime.fromisoformat(stamp), NOON, NOON + timedelta(seconds=1)) == seconds
 
 
 def test_a_check_that_the_engine_does_not_answer_is_a_finding_and_not_the_end(
@@ -216,10 +245,135 @@ def test_a_check_that_the_engine_does_not_answer_is_a_finding_and_not_the_end(
         def inspect_image(_: str) -> dict[str, Any]:
             raise TimeoutError("slow")
 
+        @staticmethod
+        def inspect_container(_: str) -> dict[str, Any]:
+            raise NotFound("no such container")
+
     monkeypatch.setattr(checkup, "connect", Engine)
     result = run("--format", "json")
     assert result.exit_code == 1
     found = findings(result)
-    assert [one["seen"] for one in found["engine"]] == ["it failed to answer: gone", "it failed to answer: slow"]
+    assert [one["seen"] for one in found["engine"]] == [
+        "it failed to answer: gone",
+        "it failed to answer: slow",
+        "it failed to answer: slow",
+    ]
     assert found["storage driver"][0]["seen"] == "overlay2, cgroup v1"
     assert closed == [True]
+
+
+# --- where the engine is somewhere else than the worker
+
+
+def doctor_in(namespaces: Sequence[str], before: str = "true") -> Findings:
+    """Run the command in namespaces of its own, after the shell command `before`; the engine stays where it is."""
+    if os.geteuid() != 0 or shutil.which("unshare") is None:
+        missing("a root user with unshare", "run the tests as root, and install util-linux")
+    doctor = f"exec {sys.executable} -m orchestrator.cli doctor --format json"
+    argv = ["unshare", *namespaces, "sh", "-c", f"{before} && {doctor}"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=120)
+    assert done.stdout, done.stderr
+    by_subject: Findings = {}
+    for one in json.loads(done.stdout):
+        by_subject.setdefault(one["subject"], []).append(one)
+    return by_subject
+
+
+@pytest.mark.docker
+def test_a_work_directory_that_the_engine_does_not_see_is_a_problem(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SANDBOX_DATA_DIR", str(tmp_path))
+    [found] = doctor_in(["--mount"], f"mount -t tmpfs checkup {tmp_path} && mkdir {tmp_path}/work")["work directory"]
+    assert found["level"] == "problem"
+    assert "the engine cannot mount" in found["seen"]
+    assert "at the same path" in found["advice"]
+    assert list(tmp_path.iterdir()) == []  # nothing was made on the engine's side either
+
+
+@pytest.mark.docker
+def test_a_worker_that_does_not_see_the_engine_s_processes_is_told_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SANDBOX_DATA_DIR", str(tmp_path))
+    found = doctor_in(["--mount", "--pid", "--fork", "--mount-proc"])
+    assert found["work directory"][0]["level"] == "ok"
+    assert found["process ids"][0]["level"] == "note"
+    assert "pid: host" in found["process ids"][0]["advice"]
+
+
+@pytest.mark.docker
+def test_no_container_is_left_of_the_look_at_the_work_directory(run: Callable[..., Result]) -> None:
+    run()
+    label = f"label={ROLE}={ROLE_CHECKUP}"
+    left = subprocess.run(["docker", "ps", "-aq", "--filter", label], capture_output=True, text=True, check=True)
+    assert left.stdout == ""
+
+
+# --- servers
+
+
+NO_ENGINE = {"DOCKER_HOST": "unix:///nonexistent/docker.sock"}
+
+
+def test_a_redis_that_evicts_is_a_problem_until_it_does_not(run: Callable[..., Result], tmp_path: Path) -> None:
+    with RedisServer(tmp_path / "redis") as server:
+        client = redis.Redis.from_url(server.url)
+        client.config_set("maxmemory-policy", "allkeys-lru")
+        client.config_set("maxmemory", "64mb")
+        [broker] = findings(run("--format", "json", SANDBOX_BROKER_URL=server.url, **NO_ENGINE))["broker"]
+        assert broker["level"] == "problem"
+        assert "allkeys-lru" in broker["seen"]
+        client.config_set("maxmemory-policy", "noeviction")
+        client.close()
+        [broker] = findings(run("--format", "json", SANDBOX_BROKER_URL=server.url, **NO_ENGINE))["broker"]
+        assert broker["level"] == "ok"
+
+
+def test_a_rabbitmq_tells_its_version(run: Callable[..., Result], tmp_path: Path) -> None:
+    with RabbitServer(tmp_path / "rabbit") as server:
+        [broker] = findings(run("--format", "json", SANDBOX_BROKER_URL=server.url, **NO_ENGINE))["broker"]
+    assert broker["level"] == "ok"
+    assert broker["seen"].startswith("RabbitMQ 3.")
+
+
+@pytest.mark.postgres
+def test_a_postgres_tells_version_schema_and_clock(run: Callable[..., Result]) -> None:
+    programs = postgres_programs()
+    if programs is None or not can_run_as_server():
+        missing("a PostgreSQL server", "install the package postgresql, or run .ci/install")
+    assert programs is not None, "missing() does not return"
+    with running_cluster(programs) as cluster:
+        url = cluster.url("postgres")
+        found = findings(run("--format", "json", SANDBOX_STORE_URL=url, **NO_ENGINE))
+        assert [one["level"] for one in found["store"]] == ["ok"]
+        assert found["store"][0]["seen"].startswith("PostgreSQL 1")
+        assert "the store's host agrees" in found["clock"][0]["seen"]
+        assert found["schema"][0]["seen"].startswith("no tables yet")
+        with closing(Database(url)) as database:
+            migrate(database)
+            [schema] = findings(run("--format", "json", SANDBOX_STORE_URL=url, **NO_ENGINE))["schema"]
+            assert (schema["level"], schema["seen"]) == ("ok", f"{HEAD}, that of this version")
+            with database.write() as tx:
+                tx.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+        [schema] = findings(run("--format", "json", SANDBOX_STORE_URL=url, **NO_ENGINE))["schema"]
+        assert (schema["level"], "9999" in schema["seen"]) == ("problem", True)
+
+
+def test_with_a_server_as_store_what_lies_on_this_host_alone_is_noted(
+    run: Callable[..., Result], tmp_path: Path
+) -> None:
+    for name in ("broker", "artifacts"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+    found = findings(run("--format", "json", SANDBOX_STORE_URL="postgresql://127.0.0.1:9/s", **NO_ENGINE))
+    assert "other hosts" in found["broker"][0]["seen"]
+    assert "other hosts" in found["artifacts"][0]["seen"]
+    assert [found[name][0]["level"] for name in ("store", "broker", "artifacts")] == ["problem", "note", "note"]
+
+
+def test_an_artifact_directory_that_cannot_be_made_is_a_problem(run: Callable[..., Result], tmp_path: Path) -> None:
+    (tmp_path / "a-file").touch()
+    url = f"file://{tmp_path}/a-file/artifacts"
+    [found] = findings(run("--format", "json", SANDBOX_ARTIFACTS_URL=url, **NO_ENGINE))["artifacts"]
+    assert found["level"] == "problem"
+    assert "correct SANDBOX_ARTIFACTS_URL" in found["advice"]

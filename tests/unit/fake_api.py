@@ -69,6 +69,27 @@ def task(task_id: str, state: str = "running", **changes: Any) -> dict[str, Any]
     }
 
 
+def worker(name: str = "h1", state: str = "active", **changes: Any) -> dict[str, Any]:
+    """Return a worker as `GET /workers/{name}` shows it."""
+    return {
+        "name": name,
+        "state": state,
+        "draining": False,
+        "drain_until": None,
+        "version": "0.1.0",
+        "capacity": {"slots": 4, "cpus": 8, "memory_bytes": 8 << 30, "disk_bytes": 100 << 30},
+        "used": {"slots": 1, "cpus": 2.5, "memory_bytes": 1 << 30, "disk_bytes": 0},
+        "task_ids": [],
+        "profiles": ["basic"],
+        "network_modes": ["isolated"],
+        "agents": ["run"],
+        "trouble": None,
+        "registered_at": AT,
+        "last_heartbeat_at": AT,
+        **changes,
+    }
+
+
 def line(text: str, stream: str = "stdout") -> tuple[str, dict[str, Any]]:
     """Return a record of output."""
     return stream, {"timestamp": AT, "stream": stream, "data": text}
@@ -93,6 +114,7 @@ class FakeApi:
         self.records: dict[str, list[tuple[str, dict[str, Any]]]] = {}
         self.artifacts: dict[str, dict[str, bytes]] = {}
         self.workers: list[dict[str, Any]] = []
+        self.worker_changes: list[dict[str, Any]] = []
         self.seen: list[Seen] = []
         self.cut_logs_after: list[int] = []
         self.cut_bytes_after: list[int] = []
@@ -325,6 +347,45 @@ class _Handler(BaseHTTPRequestHandler):
         _only(seen, set())
         self._json(200, {"workers": self.server.api.workers})
 
+    def _worker(self, name: str) -> dict[str, Any]:
+        for one in self.server.api.workers:
+            if one["name"] == name:
+                return one
+        raise Refusal(404, "worker_not_found", f"no worker named {name} is registered.")
+
+    def get_worker(self, seen: Seen, name: str) -> None:
+        _only(seen, set())
+        self._json(200, self._worker(name))
+        if self.server.api.worker_changes:
+            self._worker(name).update(self.server.api.worker_changes.pop(0))
+
+    def drain_worker(self, seen: Seen, name: str) -> None:
+        _only(seen, {"deadline"})
+        found = self._worker(name)
+        until = AT if dict(seen.query).get("deadline") else None
+        shown = "draining" if found["task_ids"] else "drained"
+        found.update(draining=True, drain_until=until, state=_while_running(found, shown))
+        self._json(200, found)
+
+    def resume_worker(self, seen: Seen, name: str) -> None:
+        _only(seen, set())
+        found = self._worker(name)
+        found.update(draining=False, drain_until=None, state=_while_running(found, "active"))
+        self._json(200, found)
+
+    def remove_worker(self, seen: Seen, name: str) -> None:
+        _only(seen, {"force"})
+        found = self._worker(name)
+        if found["state"] not in {"stopped", "lost"} or (found["task_ids"] and not seen.query):
+            raise Refusal(409, "worker_in_use", f"worker {name} is {found['state']}: drain it and stop it.")
+        self.server.api.workers.remove(found)
+        self.send_response(204)
+        self.end_headers()
+
+
+def _while_running(found: dict[str, Any], state: str) -> str:
+    return str(found["state"]) if found["state"] in {"stopped", "lost"} else state
+
 
 def _only(seen: Seen, params: set[str], content_types: set[str] | None = None) -> None:
     unknown = {key for key, _ in seen.query} - params
@@ -343,4 +404,7 @@ _ROUTES: list[tuple[str, dict[str, Callable[..., None]]]] = [
     (r"/tasks/([^/]+)/artifacts", {"GET": _Handler.artifacts}),
     (r"/tasks/([^/]+)/artifacts/(.+)", {"GET": _Handler.artifact}),
     (r"/workers", {"GET": _Handler.list_workers}),
+    (r"/workers/([^/]+)", {"GET": _Handler.get_worker, "DELETE": _Handler.remove_worker}),
+    (r"/workers/([^/]+)/drain", {"POST": _Handler.drain_worker}),
+    (r"/workers/([^/]+)/resume", {"POST": _Handler.resume_worker}),
 ]

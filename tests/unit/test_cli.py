@@ -366,7 +366,7 @@ def test_a_plain_rerun_sends_no_patch(api: FakeApi) -> None:
     assert api.requests("POST", "/rerun")[0].body == b""
 
 
-# --- list, status, workers
+# --- list, status
 
 
 def test_list_filters_and_says_that_there_is_more(api: FakeApi) -> None:
@@ -444,24 +444,6 @@ def test_a_watched_status_prints_each_change_and_ends_with_the_task(
     lines = ran.out.splitlines()
     found = [json.loads(text)["state"] if form == "json" else text.split()[-1] for text in lines]
     assert found == ["pending", "running", "completed"]
-
-
-def test_workers_are_listed_with_what_they_hold(api: FakeApi) -> None:
-    size = {"slots": 4, "cpus": 8, "memory_bytes": 8 << 30, "disk_bytes": 100 << 30}
-    used = {"slots": 1, "cpus": 2.5, "memory_bytes": 1 << 30, "disk_bytes": 0}
-    api.workers = [
-        {
-            "name": "h1",
-            "state": "active",
-            "capacity": size,
-            "used": used,
-            "last_heartbeat_at": AT,
-            "trouble": None,
-        }
-    ]
-    ran = sandbox("workers", "list", server=api.url)
-    assert "1 of 4  2.5 of 8  1.0 GiB of 8.0 GiB  0 B of 100.0 GiB  2026-01-29 10:15:02" in ran.out
-    assert json.loads(sandbox("workers", "list", "--format", "json", server=api.url).out)["workers"][0]["name"] == "h1"
 
 
 # --- logs

@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from orchestrator import settings
-from workers.checkup import Finding, Level, examine
+from workers.checkup import examine
+from workers.finding import Finding, Level
 
 MARKS = {Level.OK: ("ok", "green"), Level.NOTE: ("note", "yellow"), Level.PROBLEM: ("PROBLEM", "red")}
 

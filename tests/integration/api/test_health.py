@@ -79,20 +79,6 @@ def test_in_up_ready_waits_for_the_own_worker_and_its_engine(
     assert client.get(READY).status_code == 503
 
 
-def test_the_fleet_shows_capacity_and_what_is_held(client: CheckedClient, host: BuildHost) -> None:
-    BuildHost(host.product, "host-2").register(slots=2, cpus=4)
-    client.task()
-    body = client.get("/api/v1/workers").json
-    assert body
-    first, second = body["workers"]
-    assert [first["name"], second["name"]] == ["host-1", "host-2"]
-    assert first["capacity"] == {"slots": 100, "cpus": 32, "memory_bytes": 64 << 30, "disk_bytes": 500 << 30}
-    assert first["used"]["slots"] + second["used"]["slots"] == 1
-    assert max(first["used"]["memory_bytes"], second["used"]["memory_bytes"]) == 256 << 20
-    fleet.stop(host.product, "host-2", 0)
-    assert client.get("/api/v1/workers").json["workers"][1]["state"] == "stopped"  # type: ignore[index]
-
-
 def samples(client: CheckedClient) -> dict[tuple[str, str], float]:
     """(name, the value of its only label) → value, as Prometheus reads it."""
     response = client.get("/metrics")

@@ -52,7 +52,7 @@ def test_each_route_takes_exactly_the_parameters_that_are_documented(client: Che
     for path, method, operation in openapi.operations():
         if method == "head":
             continue
-        url = path.format(task_id="some-task", path="report.md")
+        url = path.format(task_id="some-task", path="report.md", name="host-1")
         response = client.open(
             url, method=method.upper(), query_string={"nonsense": "1"}, data=MANIFEST, content_type="text/yaml"
         )
@@ -60,7 +60,8 @@ def test_each_route_takes_exactly_the_parameters_that_are_documented(client: Che
         taken = response.json["message"].rpartition("this address takes: ")[2].split(", ")
         documented = {one["name"] for one in operation["parameters"] if one["in"] == "query"}
         assert {name for name in taken if name not in ("none", "label.")} == documented, (method, path)
-        seen.add((method.upper(), path.replace("{task_id}", "{id}").replace("{path}", "report.md")))
+        address = path.replace("{task_id}", "{id}").replace("{path}", "report.md").replace("{name}", "host-1")
+        seen.add((method.upper(), address))
     assert seen == set(UNKNOWN)
 
 

@@ -1,0 +1,1 @@
+"""The commands an operator has for the store: `sandbox admin`."""
