@@ -8,7 +8,6 @@ from urllib.parse import quote
 from celery import Celery
 
 from orchestrator.broker.options import broker_settings, transport_options
-from orchestrator.broker.queues import CONTROL_EXCHANGE
 from orchestrator.broker.transport import SCHEME, register
 
 _SETTINGS: dict[str, Any] = {
@@ -27,11 +26,13 @@ _SETTINGS: dict[str, Any] = {
     "task_serializer": "json",
     "result_serializer": "json",
     "event_serializer": "json",
-    # Cancellations are delivered as a control command to one worker.
-    "worker_enable_remote_control": True,
-    "control_exchange": CONTROL_EXCHANGE,
-    # A worker waits for its broker for ever: the default, 100 attempts, ends it.
+    # Celery's control commands include shutdown, revoke and add_consumer: more than a broker's users should
+    # have. Cancellations are messages in the worker's queue.
+    "worker_enable_remote_control": False,
+    # A worker waits for its broker for ever: the default, 100 attempts, ends it. How, says `PatientConsumer`.
+    "worker_consumer": "orchestrator.broker.connecting:PatientConsumer",
     "broker_connection_max_retries": None,
+    "broker_connection_retry": True,
     "broker_connection_retry_on_startup": True,
     # A broker's restart must not stop a sandbox. Explicit, because Celery 6 changes the default.
     "worker_cancel_long_running_tasks_on_connection_loss": False,

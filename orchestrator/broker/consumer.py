@@ -6,6 +6,7 @@ A process that does nothing but this has an RSS of 34 MB and uses no CPU while i
 import logging
 import signal
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -13,15 +14,20 @@ from typing import Any
 
 from celery import Celery
 from celery.app import trace
+from celery.exceptions import CPendingDeprecationWarning
 from celery.worker import state
-from celery.worker.control import Panel
 
+from orchestrator.broker.messages import Broker, BrokerUnavailable
+from orchestrator.broker.options import queue_arguments
 from orchestrator.broker.queues import CANCEL_ATTEMPT, RUN_ATTEMPT, node_name, worker_queue
 
 logger = logging.getLogger(__name__)
 
 Listener = Callable[[str, int], None]
 """Called with task id and attempt."""
+
+_Refused = list[tuple[str, str, int]]
+"""Messages that arrived during the shutdown: Celery task, task id, attempt."""
 
 _THREADS = 2  # one may wait for the store while the other takes the next message
 
@@ -43,23 +49,24 @@ def run_worker(
 
     Must be called in the main thread, once per `app`; the two signals' handlers are its own meanwhile.
 
-    - `on_attempt` is called in a pool thread, two at a time at most. It hands the attempt over and returns at
-      once (10 ms): shutdown waits for it. What it raises is logged; the reaper rings again.
-    - `on_cancel` is called in the main thread and must be as quick: nothing is received meanwhile.
+    - `on_attempt` and `on_cancel` are called in pool threads, two calls at a time at most. They hand the
+      matter over and return at once (10 ms): shutdown waits for them. What they raise is logged; the reaper
+      rings again.
     - `on_ready` is called once, in the main thread, when messages are being received.
     - `on_stopping` is called once, in a thread of its own, as soon as the signal has come (or the worker
-      ended by itself), and `run_worker` returns after it. No new call of `on_attempt` begins after the
-      signal; what arrives then is put back into the queue for the next start.
+      ended by itself), and `run_worker` returns after it. No new call of `on_attempt` or `on_cancel`
+      begins after the signal; what arrives then is put back into the queue for the next start.
 
     A broker that is away is waited for, without end. Threads of the caller are left alone.
     Raises `WorkerEnded` when Celery's worker ended without being asked to.
     """
     _keep_celery_quiet()
-    app.conf.task_queues = [worker_queue(name)]
+    app.conf.task_queues = [worker_queue(name, queue_arguments(app.conf.broker_url))]
     app.conf.task_default_queue = f"w.{name}"
     stopping = threading.Event()
-    refused = _receive_attempts(app, on_attempt, stopping)
-    _receive_only_our_commands(on_cancel)
+    refused: _Refused = []
+    _receive(app, RUN_ATTEMPT, on_attempt, stopping, refused)
+    _receive(app, CANCEL_ATTEMPT, on_cancel, stopping, refused)
     controller = app.WorkController(
         hostname=node_name(name),
         pool="threads",
@@ -74,8 +81,7 @@ def run_worker(
     trace.setup_worker_optimizations(app, node_name(name))
     with _stopped_by_signal(controller, stopping), _announced(stopping, on_stopping):
         controller.start()
-    for task_id, attempt in refused:
-        app.send_task(RUN_ATTEMPT, args=(task_id, attempt), queue=worker_queue(name))  # type: ignore[arg-type]
+    _put_back(app, name, refused)
     if controller.exitcode:
         raise WorkerEnded(
             f"The message consumer of worker {name} ended with code {controller.exitcode}; the log line "
@@ -83,29 +89,26 @@ def run_worker(
         )
 
 
-def _receive_attempts(app: Celery, on_attempt: Listener, stopping: threading.Event) -> list[tuple[str, int]]:
-    refused: list[tuple[str, int]] = []
-
-    @app.task(name=RUN_ATTEMPT, shared=False)
-    def run_attempt(task_id: str, attempt: int) -> None:
+def _receive(app: Celery, message: str, listener: Listener, stopping: threading.Event, refused: _Refused) -> None:
+    @app.task(name=message, shared=False)
+    def received(task_id: str, attempt: int) -> None:
         if stopping.is_set():
-            refused.append((task_id, attempt))
+            refused.append((message, task_id, attempt))
             return
         try:
-            on_attempt(task_id, attempt)
+            listener(task_id, attempt)
         except Exception:
-            logger.exception("attempt was not taken", extra={"task_id": task_id, "attempt": attempt})
-
-    return refused
+            logger.exception("message was not taken", extra={"kind": message, "task_id": task_id, "attempt": attempt})
 
 
-def _receive_only_our_commands(on_cancel: Listener) -> None:
-    def cancel_attempt(_state: Any, task_id: str, attempt: int) -> None:
-        on_cancel(task_id, attempt)
-
-    # Celery's own commands include shutdown, revoke and add_consumer: more than a broker's users should have.
-    Panel.data.clear()
-    Panel.register(cancel_attempt, name=CANCEL_ATTEMPT)
+def _put_back(app: Celery, name: str, refused: _Refused) -> None:
+    broker = Broker(app)
+    send = {RUN_ATTEMPT: broker.send_attempt, CANCEL_ATTEMPT: broker.send_cancel}
+    try:
+        for message, task_id, attempt in refused:
+            send[message](name, task_id, attempt)
+    except BrokerUnavailable as error:
+        logger.warning("messages not put back, the reaper rings again", extra={"why": str(error)})
 
 
 @contextmanager
@@ -115,7 +118,7 @@ def _stopped_by_signal(controller: Any, stopping: threading.Event) -> Iterator[N
         state.should_stop = 0  # type: ignore[assignment]  # Celery's loop looks at it between two messages
         consumer = getattr(controller, "consumer", None)
         connection = consumer and consumer.connection
-        # Ours can be told to stop delivering at once; the others return within about a second.
+        # The embedded one can be told to stop delivering at once; the others look up once a second.
         getattr(connection and connection.transport, "stop_delivering", lambda: None)()
 
     state.should_stop = None
@@ -146,3 +149,7 @@ def _announced(stopping: threading.Event, on_stopping: Callable[[], None]) -> It
 def _keep_celery_quiet() -> None:
     for name in ("celery", "kombu"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # Celery announces a new default at each lost connection although the setting has been chosen explicitly.
+    warnings.filterwarnings(
+        "ignore", r"(?s)\s*In Celery 5\.1 we introduced an optional breaking change", CPendingDeprecationWarning
+    )

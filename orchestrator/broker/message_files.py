@@ -25,17 +25,12 @@ from itertools import count
 from pathlib import Path
 from urllib.parse import quote
 
+from orchestrator.broker.queues import MESSAGE_TTL_SECONDS
+
 logger = logging.getLogger(__name__)
 
 Binding = tuple[str, str, str]
 """Routing key, pattern, queue."""
-
-MESSAGE_TTL_SECONDS = 3600.0
-"""Age at which a message nobody took is dropped by the next publisher to its queue.
-
-Whatever is still wanted is rung again by the reaper; this only keeps the queues of workers that are gone
-from growing.
-"""
 
 REJECTED_TTL_SECONDS = 7 * 24 * 3600.0
 _SWEEP_INTERVAL_SECONDS = 60.0
@@ -202,7 +197,7 @@ class MessageFiles:
         if now - self._swept_at.get(queue, -_SWEEP_INTERVAL_SECONDS) < _SWEEP_INTERVAL_SECONDS:
             return
         self._swept_at[queue] = now
-        oldest_kept = f"{time.time_ns() - int(MESSAGE_TTL_SECONDS * 1e9):020d}"
+        oldest_kept = f"{time.time_ns() - MESSAGE_TTL_SECONDS * 10**9:020d}"
         with suppress(FileNotFoundError):
             for name in _message_names(self.queue_directory(queue)):
                 if name >= oldest_kept:

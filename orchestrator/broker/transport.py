@@ -92,8 +92,9 @@ class Channel(filesystem.Channel):
                 self._open_queue(queue)
                 raise Empty from None
             except OSError as error:
-                raise ChannelError(
-                    f"Queue {queue} was not read: {error}. Check {self.connection.directory}."
+                # No ChannelError: that would end the worker. A lost connection is waited for.
+                raise OSError(
+                    error.errno, f"Queue {queue} was not read: {error}. Check {self.connection.directory}."
                 ) from error
             if payload is None:
                 raise Empty

@@ -1,20 +1,32 @@
 """A worker process for the broker's tests: writes a line for everything it receives.
 
-Arguments: broker directory, worker name, file to append to, seconds each attempt takes.
+Arguments: broker URL, worker name, file to append to, seconds each attempt takes, Celery settings as JSON.
+What it logs goes to its standard error, fields included.
 """
 
+import json
+import logging
 import os
 import sys
 import threading
 import time
-from pathlib import Path
 
 from orchestrator.broker.app import BrokerSettings, create_app
 from orchestrator.broker.consumer import run_worker
 
 
+class AllFields(logging.Formatter):
+    """Whatever a log record holds, so that a test can look for what must not be in it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return f"{super().format(record)} {vars(record)}"
+
+
 def main() -> None:
-    directory, name, journal, seconds = sys.argv[1:5]
+    url, name, journal, seconds, overrides = sys.argv[1:6]
+    handler = logging.StreamHandler()
+    handler.setFormatter(AllFields())
+    logging.basicConfig(level=logging.DEBUG, handlers=[handler])
     descriptor = os.open(journal, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
     def write(*words: object) -> None:
@@ -26,8 +38,11 @@ def main() -> None:
 
     # A supervisor thread that would outlive the longest shutdown: it must not delay the exit.
     threading.Thread(target=time.sleep, args=(3600,), daemon=True).start()
+    app = create_app(BrokerSettings(url=url))
+    app.conf.update(json.loads(overrides))
+    write("started")
     run_worker(
-        create_app(BrokerSettings(directory=Path(directory))),
+        app,
         name,
         on_attempt=on_attempt,
         on_cancel=lambda task_id, attempt: write("cancel", task_id, attempt),
