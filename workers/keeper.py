@@ -4,13 +4,17 @@ It holds the attach stream of each sandbox (drains it into a spool on disk), the
 the order to stop it when the worker's leases end. It knows neither store nor engine, and has one thread.
 
 It lives in a session of its own, so what kills the worker does not kill it. TERM, INT and HUP are ignored
-while it holds something, and end it otherwise; under systemd the unit therefore needs `KillMode=process`. It
-ends by itself when it has held nothing and nobody was connected for some seconds. One keeper per directory.
+while it holds something, and end it otherwise. It ends by itself when it has held nothing and nobody was
+connected for some seconds. One keeper per directory.
+
+Where containers or units are ended as a whole it is one of its own (compose.yaml, docs/systemd), that never ends
+by itself, and the worker starts none (`SANDBOX_KEEPER_SERVICE`).
 
 Requests are JSON lines on the Unix socket `DIR/keeper.sock`, each answered by one line (`keeper_client.py`):
 
   hello {worker_pid}                                           → {pid, version}
-  hold {name, spool_dir, limit_bytes, stop: [argv…]} + socket  a name whose stream has ended may be held again
+  hold {name, spool_dir, limit_bytes, stop: [argv…]} + socket  a name whose stream has ended may be held again;
+                                                               `output_only`: nothing is ever written to it
   watch {name}                                                 then bytes: `d` data was written, `e` the end
   write {name, data_base64, half_close}                        towards stdin; at most 4 MiB wait in the keeper
   shut {name}, release {name}                                  → {known}; release also forgets; spools stay

@@ -58,9 +58,19 @@ class KeeperClient:
     A keeper that is gone is started again, once a call; the new one holds nothing, `held()` tells.
     """
 
-    def __init__(self, directory: Path, *, idle_exit_seconds: float = 10.0, stop_after_seconds: float = 30.0) -> None:
-        """`directory`: the keeper's own (0700). `stop_after_seconds`: the lease before the first `renew`."""
-        self._starter = KeeperStarter(directory, idle_exit_seconds, stop_after_seconds)
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        idle_exit_seconds: float = 10.0,
+        stop_after_seconds: float = 30.0,
+        starts: bool = True,
+    ) -> None:
+        """`directory`: the keeper's own (0700). `stop_after_seconds`: the lease before the first `renew`.
+
+        Without `starts` the keeper is a service of its own, and a call waits some seconds for it.
+        """
+        self._starter = KeeperStarter(directory, idle_exit_seconds, stop_after_seconds, starts=starts)
         self._lock = threading.Lock()
         self._connection: socket.socket | None = None
 
@@ -75,8 +85,12 @@ class KeeperClient:
         spool_dir: Path,
         stop_argv: list[str],
         limit_bytes: int = LIMIT_DEFAULT_BYTES,
+        *,
+        output_only: bool = False,
     ) -> None:
         """Hand over the attach socket `fd`; close your copy afterwards, and send nothing on it yourself.
+
+        `output_only`: the sandbox has got its input already; `stdin_closed` is true from the start.
 
         Raises KeeperRefused: already_held, no_socket, spool, bad_request.
         """
@@ -86,6 +100,7 @@ class KeeperClient:
             "spool_dir": str(spool_dir.absolute()),
             "limit_bytes": limit_bytes,
             "stop": stop_argv,
+            "output_only": output_only,
         }
         self._call(request, fd=fd)
 

@@ -122,7 +122,10 @@ class Requests:
         if known is not None:
             known.forget()
             self.stops.forget(name)
-        self.streams[name] = HeldStream(name, attach, writer, stop_argv, self._selector)
+        stream = HeldStream(name, attach, writer, stop_argv, self._selector)
+        if request.get("output_only", False):
+            stream.refuse_input()
+        self.streams[name] = stream
 
     def _stream(self, request: dict[str, Any]) -> HeldStream:
         name = request["name"]

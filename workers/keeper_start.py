@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 START_TIMEOUT_SECONDS = 5.0
+NOT_OURS = "it is a service of its own (SANDBOX_KEEPER_SERVICE) and does not run; start it"
 REPLY_TIMEOUT_SECONDS = 10.0  # the keeper has one thread, and a slow disk can hold it up
 
 
@@ -18,20 +19,27 @@ class KeeperUnavailable(RuntimeError):
 
 
 class KeeperStarter:
-    """Opens connections to one directory's keeper. Not thread-safe; two starts at once only waste one."""
+    """Opens connections to one directory's keeper. Not thread-safe; two starts at once only waste one.
 
-    def __init__(self, directory: Path, idle_exit_seconds: float, stop_after_seconds: float) -> None:
+    Without `starts` it only waits: a keeper started beside a service would take its place, and end with this
+    process's container or unit.
+    """
+
+    def __init__(
+        self, directory: Path, idle_exit_seconds: float, stop_after_seconds: float, *, starts: bool = True
+    ) -> None:
         self.directory = directory.absolute()
         self._idle_exit_seconds = idle_exit_seconds
         self._stop_after_seconds = stop_after_seconds
+        self._starts = starts
 
     def connect_or_start(self) -> socket.socket:
-        """A connection, to a new keeper if none listens. Raises KeeperUnavailable, OSError."""
+        """A connection, to a new keeper if none listens and this one `starts`. Raises KeeperUnavailable, OSError."""
         connection = self.connect()
         if connection is not None:
             return connection
         give_up_at = time.monotonic() + START_TIMEOUT_SECONDS
-        problem = self._start()
+        problem = self._start() if self._starts else NOT_OURS
         while (connection := self.connect()) is None:
             if time.monotonic() >= give_up_at:
                 raise KeeperUnavailable(

@@ -89,6 +89,10 @@ class HeldStream:
         self._send_outgoing()
         return True
 
+    def refuse_input(self) -> None:
+        """Nothing is written to this stream: the sandbox has got its input, or the socket takes none."""
+        self._half_close = True
+
     @property
     def stdin_closed(self) -> bool:
         """True once everything that was to be written is in the keeper's hands."""

@@ -16,11 +16,12 @@ from pathlib import Path
 from orchestrator import journal
 from orchestrator.journal import StaleClaim
 from orchestrator.models import Claim, NewRecord
-from workers.demux import Demultiplexer
-from workers.journal_writer import JournalWriter
-from workers.keeper_client import Doorbell
+from workers.intake import Gap, Intake, Taken
+from workers.journal_writer import Writer
+from workers.keeper_client import Doorbell, Ring
 from workers.records import gap
 from workers.spool import Chunk, SpoolOffset, SpoolReader
+from workers.spool_streams import last_stream, stream_at
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +30,6 @@ BATCH_SECONDS = 0.05
 IDLE_SECONDS = 5.0
 HOLD_SECONDS = 0.25
 """How long an unfinished line waits for its end before it is delivered as it is."""
-STREAMS = ("stdout", "stderr")
 
 
 @dataclass
@@ -37,14 +37,14 @@ class Progress:
     """How far the output of an attempt is stored: what a restarted worker needs to go on exactly there."""
 
     offset: SpoolOffset = field(default_factory=lambda: SpoolOffset(0, 0))
-    demultiplexer: Demultiplexer = field(default_factory=Demultiplexer)
+    intake: Intake = field(default_factory=Intake)
     held: dict[str, bytes] = field(default_factory=dict)
     stored_bytes: int = 0
     dropped_bytes: int = 0
 
     def dump(self) -> str:
         held = {stream: base64.b64encode(data).decode() for stream, data in self.held.items() if data}
-        state = {"offset": str(self.offset), "frame": self.demultiplexer.state(), "held": held}
+        state = {"offset": str(self.offset), "held": held, **self.intake.dump()}
         return json.dumps(state, separators=(",", ":"))
 
     @classmethod
@@ -54,7 +54,7 @@ class Progress:
         state = json.loads(stored)
         return cls(
             SpoolOffset.parse(state["offset"]),
-            Demultiplexer.from_state(state["frame"]),
+            Intake.load(state),
             {stream: base64.b64decode(data) for stream, data in state["held"].items()},
             stored_bytes,
             dropped_bytes,
@@ -64,8 +64,8 @@ class Progress:
 class OutputPump:
     """Reads the spool whenever the keeper rings, and writes lines to the journal until the end of the stream.
 
-    `open_doorbell` is called at the start, and again when the keeper died; it returns None when nothing will be
-    added to the spool any more.
+    `open_doorbell` is called at the start, and again when the keeper died, when the stream ended, and when the
+    engine's log cannot be used; it returns None when nothing will be added to the spool any more.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class OutputPump:
         claim: Claim,
         spool_dir: Path,
         open_doorbell: Callable[[], Doorbell | None],
-        writer: JournalWriter,
+        writer: Writer,
         *,
         progress: Progress,
         limit_bytes: int,
@@ -86,11 +86,12 @@ class OutputPump:
         self._limit = limit_bytes
         self._on_activity = on_activity
         self._reader = SpoolReader(spool_dir, progress.offset)
+        self._stored_offset = progress.offset
+        self._segment = -1
         self._held_since: float | None = None
         self._ended = threading.Event()
         self._hurry = threading.Event()
         self._abandoned = threading.Event()
-        self._complete = False
         self._thread = threading.Thread(target=self._run, name=f"output-{claim.task_id}", daemon=True)
 
     def start(self) -> None:
@@ -104,6 +105,10 @@ class OutputPump:
     def abandon(self) -> None:
         """Read no more: the attempt ends without the rest."""
         self._abandoned.set()
+
+    @property
+    def abandoned(self) -> bool:
+        return self._abandoned.is_set()
 
     def _run(self) -> None:
         try:
@@ -122,6 +127,7 @@ class OutputPump:
     def _pump(self) -> None:
         flushed_at = 0.0
         doorbell = self._open_doorbell()
+        ring: Ring | None = None
         try:
             while True:
                 # A lone line goes out at once, a burst becomes few rows; nobody waits once the command has ended.
@@ -129,31 +135,64 @@ class OutputPump:
                 chunks = self._reader.read(READ_BYTES)
                 if chunks:
                     self._on_activity()
-                    self._store(chunks)
-                    flushed_at = time.monotonic() if _small(chunks) else 0.0
+                    stored = self._store(chunks)
+                    flushed_at = time.monotonic() if stored and _small(chunks) else 0.0
                     continue
-                if doorbell is None or self._complete or self._abandoned.is_set() or self._reader.at_end():
+                if doorbell is None or self.abandoned:
                     return
+                ended = self._reader.at_end()
+                if ring == "eof" and not ended:
+                    return  # released: whoever did that wants no more of it
+                if ended or ring == "lost" or self._log_is_of_no_use():
+                    doorbell.close()
+                    doorbell, ring = self._open_doorbell(), None
+                    continue
                 self._flush_held(older_than=HOLD_SECONDS)
                 ring = doorbell.wait(HOLD_SECONDS if self._held_since else IDLE_SECONDS)
-                self._complete = ring == "eof"  # one more look, and it is all there
-                if ring == "lost":
-                    doorbell.close()
-                    doorbell = self._open_doorbell()
         finally:
             if doorbell is not None:
                 doorbell.close()
 
-    def _store(self, chunks: list[Chunk]) -> None:
+    def _log_is_of_no_use(self) -> bool:
+        intake = self._progress.intake
+        return intake.broken and intake.segment == last_stream(self._reader.directory).segment
+
+    def _store(self, chunks: list[Chunk]) -> bool:
+        """Write what the chunks hold; false when they hold nothing for the journal."""
         records: list[NewRecord] = []
         for chunk in chunks:
             at = datetime.fromtimestamp(chunk.arrived_at, UTC)
-            for stream, data in self._progress.demultiplexer.feed(chunk.data):
-                records += self._lines(stream, data, at)
+            records += self._records(self._enter(chunk), at)
+            records += self._records(self._progress.intake.take(chunk.data), at)
         self._held_since = time.monotonic() if any(self._progress.held.values()) else None
         self._progress.offset = chunks[-1].end
+        if not records and self._progress.offset.segment == self._stored_offset.segment:
+            return False  # what is only held is read again from the spool, should this process die
         self._write(records)
         self._reader.delete_before(self._progress.offset)
+        return True
+
+    def _enter(self, chunk: Chunk) -> list[Taken]:
+        """Tell the intake when a chunk is the first one of another stream."""
+        if chunk.end.segment == self._segment:
+            return []
+        self._segment = chunk.end.segment
+        start = stream_at(self._reader.directory, self._segment)
+        return self._progress.intake.begin(start) if start.segment > self._progress.intake.segment else []
+
+    def _records(self, taken: list[Taken], at: datetime) -> list[NewRecord]:
+        records: list[NewRecord] = []
+        for one in taken:
+            if isinstance(one, Gap):
+                records += [*self._held_rows(at), gap(one.message)]
+            else:
+                records += self._lines(one.stream, one.data, at)
+        return records
+
+    def _held_rows(self, at: datetime) -> list[NewRecord]:
+        """All unfinished lines as they are: nothing will be added to them."""
+        held, self._progress.held = self._progress.held, {}
+        return [row for stream, data in held.items() for row in self._rows(stream, data, at)]
 
     def _lines(self, stream: str, data: bytes, at: datetime) -> list[NewRecord]:
         """Whole lines of one stream as rows; the unfinished rest is held back."""
@@ -179,14 +218,14 @@ class OutputPump:
             data = data[end:]
         return rows
 
-    def _flush_held(self, older_than: float, *, at_end: bool = False) -> None:
+    def _flush_held(self, older_than: float) -> None:
         """Deliver unfinished lines as they are; half a character waits for its other half."""
-        if not at_end and (self._held_since is None or time.monotonic() - self._held_since < older_than):
+        if self._held_since is None or time.monotonic() - self._held_since < older_than:
             return
         held, self._progress.held, self._held_since = self._progress.held, {}, None
         now, rows = datetime.now(UTC), []
         for stream, data in held.items():
-            end = len(data) if at_end else journal.whole_characters(data, len(data))
+            end = journal.whole_characters(data, len(data))
             rows += self._rows(stream, data[:end], now)
             if end < len(data):
                 self._progress.held[stream] = data[end:]
@@ -201,10 +240,16 @@ class OutputPump:
             output_bytes=progress.stored_bytes,
             dropped_bytes=progress.dropped_bytes,
         )
+        self._stored_offset = progress.offset
 
     def _finish(self) -> None:
-        if self._progress.held:
-            self._flush_held(older_than=0, at_end=True)
+        now, intake = datetime.now(UTC), self._progress.intake
+        last = last_stream(self._reader.directory)
+        records = self._records(intake.begin(last), now) if last.segment > intake.segment else []
+        records += self._records(intake.finish(), now)
+        records += self._held_rows(now)
+        if records:
+            self._write(records)
         dropped = self._progress.dropped_bytes
         if dropped:
             self._writer.write(self._claim, [gap(f"{dropped} bytes were dropped: the log limit was reached", dropped)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,6 +52,17 @@ class AttemptDirectory:
         return self.root / "spool"
 
     @property
+    def log_marker_file(self) -> Path:
+        return self.root / "log-marker"
+
+    def log_marker(self) -> str | None:
+        """What the launcher prints first on both streams, known to no sandbox; None in an older version's attempt."""
+        try:
+            return self.log_marker_file.read_text(encoding="ascii")
+        except FileNotFoundError:
+            return None
+
+    @property
     def stopped_by_keeper(self) -> Path:
         """A mark: the keeper began to stop this sandbox."""
         return self.root / "stopped-by-keeper"
@@ -71,6 +83,8 @@ class AttemptDirectory:
                 os.chown(directory, user, user)
         _make(self.inbox, 0o755)
         _make(self.spool, 0o700)
+        self.log_marker_file.touch(0o600)
+        self.log_marker_file.write_text(f"sandboxlog{secrets.token_hex(16)}", encoding="ascii")
 
     def put_script(self, script: str) -> None:
         """Store the task's script. As an argument it could hold 128 KiB only."""

@@ -234,6 +234,23 @@ def test_the_gate_gets_more_than_a_pipe_takes_and_then_the_end_of_input(bench: B
     wait_until(lambda: bench.client.held()["task"].bytes_written, "output after the half-close")
 
 
+def test_a_stream_held_for_its_output_only_takes_no_input_and_counts_as_having_got_it(
+    bench: Bench, tmp_path: Path
+) -> None:
+    attach, engine = socket.socketpair()
+    with attach, engine:
+        bench.client.hold("task", attach.fileno(), tmp_path / "spool", NO_STOP, output_only=True)
+        assert bench.client.held()["task"].stdin_closed
+        with pytest.raises(KeeperRefused, match="stdin is closed"):
+            bench.client.write("task", b"x", half_close=True)
+        engine.sendall(b"output")
+        wait_until(lambda: received(tmp_path / "spool") == b"output", "its output")
+        engine.setblocking(False)
+        with pytest.raises(BlockingIOError):  # not half-closed either: an engine would take that for a hang-up
+            engine.recv(1)
+        bench.client.release("task")
+
+
 def test_a_gate_that_nobody_reads_takes_a_bounded_amount(bench: Bench) -> None:
     bench.hold("task")
     with pytest.raises(KeeperRefused) as refusal:

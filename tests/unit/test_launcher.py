@@ -131,6 +131,26 @@ def test_a_value_that_looks_like_the_end_of_the_script_does_not_open_the_gate_ea
     assert (code, json.loads(out)[0]["A"]) == (0, given["A"])
 
 
+def test_the_marker_is_the_first_line_of_both_streams_and_the_command_cannot_see_it(shell: str, tmp_path: Path) -> None:
+    look = "import os, pathlib; print(os.environ, pathlib.Path('/proc/self/cmdline').read_text()); os.write(2, b'x')"
+    waiting = start(shell, tmp_path)
+    script = launcher.gate_script([sys.executable, "-c", look], {"A": "b"}, "/", "marker123")
+    out, err = waiting.communicate(script, timeout=30)
+    assert (waiting.returncode, err) == (0, b"marker123\nx")
+    assert out.startswith(b"marker123\nenviron(")
+    assert out.count(b"marker123") == 1
+    assert b"marker123" not in " ".join(launcher.argv()).encode()
+
+
+def test_the_marker_comes_before_what_the_launcher_has_to_say(shell: str, tmp_path: Path) -> None:
+    waiting = start(shell, tmp_path)
+    script = launcher.gate_script(["echo", "ran"], {}, str(tmp_path / "missing"), "marker123")
+    out, err = waiting.communicate(script, timeout=30)
+    assert (waiting.returncode, out) == (launcher.GATE_FAILED, b"marker123\n")
+    assert err.startswith(b"marker123\n")
+    assert b"missing" in err
+
+
 def test_a_large_environment_passes(shell: str, tmp_path: Path) -> None:
     given = {f"LARGE_{number}": "x" * 100_000 for number in range(5)}
     code, out, _ = through_the_gate(shell, tmp_path, [sys.executable, "-c", SHOW], given, "/")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,13 @@ from hypothesis import strategies as st
 
 from orchestrator.journal import PIECE_BYTES, pieces, whole_characters
 from orchestrator.models import Claim, Kind, NewRecord
+from tests.unit.engine_logs import NUMBER, attached, frame, logged
+from workers.demux import Stream
 from workers.output import OutputPump, Progress
-from workers.spool import HEADER
+from workers.spool import HEADER, segment_path
+from workers.spool_streams import StreamKind, begin
 
 CLAIM = Claim("task", 1, 1)
-NUMBER = {"stdout": 1, "stderr": 2}
 
 
 class Killed(Exception):
@@ -45,21 +46,18 @@ class MemoryJournal:
         return b"".join(one.data or b"" for one in self.records if one.stream == stream)
 
 
-def spool(directory: Path, chunks: Sequence[bytes]) -> None:
+def spool(directory: Path, chunks: Sequence[bytes], segment: int = 0) -> None:
     directory.mkdir(parents=True, exist_ok=True)
-    with (directory / "00000000.seg").open("wb") as segment:
+    with segment_path(directory, segment).open("wb") as file:
         for chunk in chunks:
-            segment.write(HEADER.pack(1_700_000_000.0, len(chunk)) + chunk)
+            file.write(HEADER.pack(1_700_000_000.0, len(chunk)) + chunk)
     (directory / "eof").write_text("ended")
 
 
-def frame(stream: str, data: bytes) -> bytes:
-    return struct.pack(">B3xI", NUMBER[stream], len(data)) + data
-
-
-def pump(directory: Path, journal: MemoryJournal, limit_bytes: int = 1 << 30) -> None:
+def pump(directory: Path, journal: MemoryJournal, limit_bytes: int = 1 << 30, marker: bytes = b"") -> None:
     stored = journal.progress
     progress = Progress.load(stored.get("spool_offset"), stored.get("output_bytes", 0), stored.get("dropped_bytes", 0))
+    progress.intake.marker = marker
     one = OutputPump(
         CLAIM,
         directory,
@@ -134,6 +132,77 @@ def test_a_worker_killed_after_any_commit_goes_on_without_a_gap_or_a_repeat(
         journal.progress = life.progress
     for name in NUMBER:
         assert journal.said(name) == b"".join(data for stream_name, data in said if stream_name == name)
+
+
+MARKER = b"sandboxlog0123\n"
+
+
+def lives(directory: Path, journal: MemoryJournal, deaths: list[int]) -> None:
+    """Pump to the end with a worker that dies after so many commits of each life but the last."""
+    for commits in [*deaths, None]:
+        life = MemoryJournal(commits)
+        life.progress = journal.progress
+        pump(directory, life, marker=MARKER)
+        journal.records += life.records
+        journal.progress = life.progress
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    said=st.lists(
+        st.tuples(st.sampled_from(["stdout", "stderr"]), st.text("ab\né", min_size=1).map(str.encode)), max_size=12
+    ),
+    share=st.floats(0, 1),
+    cut=st.integers(1, 200),
+    deaths=st.lists(st.integers(1, 3), max_size=4),
+)
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_keeper_and_worker_killed_anywhere_leave_exactly_what_was_printed(
+    tmp_path_factory: pytest.TempPathFactory,
+    said: list[tuple[Stream, bytes]],
+    share: float,
+    cut: int,
+    deaths: list[int],
+) -> None:
+    directory = tmp_path_factory.mktemp("spool")
+    whole: list[tuple[Stream, bytes]] = [("stdout", MARKER), ("stderr", MARKER), *said]
+    first = attached(whole)
+    first = first[: round(len(first) * share)]
+    second = logged(whole, ended=True)
+    spool(directory, [first[at : at + cut] for at in range(0, len(first), cut)])
+    begin(directory, StreamKind.WHOLE_LOG, "")
+    spool(directory, [second[at : at + cut] for at in range(0, len(second), cut)], segment=1)
+    journal = MemoryJournal()
+    lives(directory, journal, deaths)
+    for name in NUMBER:
+        assert journal.said(name) == b"".join(data for stream, data in said if stream == name)
+    assert all(one.kind is Kind.OUTPUT for one in journal.records)
+
+
+def test_a_stream_that_was_attached_again_begins_with_a_gap_and_a_new_line(tmp_path: Path) -> None:
+    journal = MemoryJournal()
+    spool(tmp_path, [frame("stdout", MARKER + b"one\ntw"), frame("stdout", b"lost")[:9]])
+    begin(tmp_path, StreamKind.ATTACH, "the keeper died")
+    spool(tmp_path, [frame("stdout", b"ree\nfour\n")], segment=1)
+    pump(tmp_path, journal, marker=MARKER)
+    assert [one.data or one.body["message"] for one in journal.records] == [
+        b"one\n", b"twl", "the keeper died", b"ree\nfour\n"
+    ]  # fmt: skip
+
+
+def test_a_loss_after_which_nothing_comes_is_told_at_the_end(tmp_path: Path) -> None:
+    journal = MemoryJournal()
+    spool(tmp_path, [frame("stdout", MARKER + b"one\n")])
+    begin(tmp_path, StreamKind.ATTACH, "the keeper died")
+    pump(tmp_path, journal, marker=MARKER)
+    assert [one.data or one.body["message"] for one in journal.records] == [b"one\n", "the keeper died"]
+
+
+def test_a_stream_with_nothing_but_the_marker_costs_no_transaction(tmp_path: Path) -> None:
+    journal = MemoryJournal()
+    spool(tmp_path, [frame("stdout", MARKER), frame("stderr", MARKER)])
+    pump(tmp_path, journal, marker=MARKER)
+    assert (journal.records, journal.progress) == ([], {})
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,7 @@ def test_the_sandbox_s_user_can_use_its_directories_whatever_the_operator_s_umas
         "workspace": 0o755,
         "home": 0o755,
         "git-out": 0o755,
+        "log-marker": 0o600,
         "inbox": 0o755,
         "spool": 0o700,
     }

@@ -38,10 +38,19 @@ def argv() -> list[str]:
     return [SHELL, "-c", LAUNCHER]
 
 
-def gate_script(command: Sequence[str], environment: Mapping[str, str], directory: str) -> bytes:
-    """Return what opens the gate: the command runs in `directory`, its stdin is `/dev/null`."""
+def gate_script(
+    command: Sequence[str], environment: Mapping[str, str], directory: str, marker: str | None = None
+) -> bytes:
+    """Return what opens the gate: the command runs in `directory`, its stdin is `/dev/null`.
+
+    `marker` (letters and digits) becomes the first line of stdout and of stderr. It is in the script and not in the
+    launcher's arguments, because a command can read those of all processes, and must not know it.
+    """
     # `script` is the launcher's own variable; forgotten first, for a task may have one of that name.
-    lines = ["unset script", *(f"export {name}={shlex.quote(value)}" for name, value in environment.items())]
+    lines = ["unset script"]
+    if marker is not None:
+        lines += [f"echo {marker}", f"echo {marker} >&2"]
+    lines += [f"export {name}={shlex.quote(value)}" for name, value in environment.items()]
     # After the gate: the directory may have been mounted or made after the launcher started.
     lines.append(f"cd {shlex.quote(directory)} || exit {GATE_FAILED}")
     lines.append(f"exec {shlex.join(command)} </dev/null")

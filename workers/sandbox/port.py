@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -22,8 +23,16 @@ class SandboxGone(SandboxError):
     """No such sandbox (any more)."""
 
 
+class LogUnavailable(SandboxError):
+    """The engine keeps no log of this sandbox that could be read."""
+
+
 class ImageUnavailable(Exception):
     """The image is not on this host and cannot be had; the message says how to get it."""
+
+
+LOG_ROTATES_BYTES = 64_000_000
+"""The size at which the engine begins another file for its log of a sandbox; it keeps two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +73,17 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """A sandbox at this moment. `mismatches` name each limit that is not what the spec asked for."""
+    """A sandbox at this moment. `mismatches` name each limit that is not what the spec asked for.
+
+    `finished_at` is None while it has not run to an end.
+    """
 
     running: bool
     started: bool
     exit_code: int | None
     oom_killed: bool
     process_id: int | None
+    finished_at: datetime | None = None
     mismatches: tuple[str, ...] = ()
 
 
@@ -92,7 +105,10 @@ class SandboxBackend(Protocol):
     """
 
     def ping(self) -> None:
-        """Raise `EngineUnavailable` unless the engine answers."""
+        """Raise `EngineUnavailable` unless the engine answers, within ten seconds."""
+
+    def survives_restart(self) -> bool:
+        """Tell whether sandboxes outlive a restart of the engine; when not, an end around it means nothing."""
 
     def host_size(self) -> Resources:
         """The engine host's cpus and memory; `disk_bytes` is 0: the worker knows its disk."""
@@ -109,6 +125,14 @@ class SandboxBackend(Protocol):
     def attach(self, sandbox: str) -> int:
         """Return a descriptor that carries stdin in and the multiplexed output out; the caller closes it."""
 
+    def follow_log(self, sandbox: str) -> int:
+        """Return a socket's descriptor that carries the engine's log of the sandbox; the caller closes it.
+
+        It holds frames as an attach stream does, from the very first byte that the log still has, follows a sandbox
+        that runs, and ends with it (an unfinished last line may then be missing: read again). Nothing can be sent.
+        Raise `SandboxGone`, `LogUnavailable`.
+        """
+
     def start(self, sandbox: str) -> None:
         """Start it. Raise `SandboxError` when its image cannot run the launcher."""
 
@@ -117,6 +141,9 @@ class SandboxBackend(Protocol):
 
     def kill(self, sandbox: str, signal: str) -> None:
         """Send a signal to the main process; harmless when it has ended. Raise `SandboxGone`."""
+
+    def killed_from_outside(self, sandbox: str) -> bool:
+        """Tell whether somebody had the engine kill it in the last minute, as far as the engine remembers."""
 
     def destroy(self, sandbox: str) -> None:
         """Kill and remove it; return only when it is gone. Harmless when it is gone already."""

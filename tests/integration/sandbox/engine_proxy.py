@@ -1,4 +1,4 @@
-"""A Unix socket in front of the engine's: it can be cut, as a crash of the engine would cut it."""
+"""A socket in front of the engine's: it can be cut, as a crash of the engine would cut it."""
 
 from __future__ import annotations
 
@@ -14,15 +14,22 @@ ENGINE = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock").removepref
 
 
 class EngineProxy:
-    """Passes bytes on both ways until `cut` or the end of the `with` block."""
+    """Passes bytes on both ways until `cut` or the end of the `with` block.
 
-    def __init__(self, path: Path) -> None:
+    It listens at the Unix socket `path`, or without one at TCP port `port` of this machine.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
         self.path = path
-        self._listening = socket.socket(socket.AF_UNIX)
-        self._listening.bind(str(path))
+        self._listening = socket.socket(socket.AF_UNIX if path else socket.AF_INET)
+        self._listening.bind(str(path) if path else ("127.0.0.1", 0))
         self._listening.listen()
         self._ends: list[socket.socket] = []
         self.connections = 0
+
+    @property
+    def port(self) -> int:
+        return int(self._listening.getsockname()[1])
 
     def __enter__(self) -> Self:
         threading.Thread(target=self._accept, daemon=True).start()

@@ -22,12 +22,14 @@ from tests.integration.sandbox.engine_proxy import EngineProxy
 from workers.demux import Demultiplexer
 from workers.sandbox.docker import stop
 from workers.sandbox.docker.engine import DockerBackend
+from workers.sandbox.docker.log_stream import follow_log
 from workers.sandbox.labels import INSTALLATION, WORKER
 from workers.sandbox.launcher import gate_script
 from workers.sandbox.port import (
     EngineUnavailable,
     ImageUnavailable,
     Inspection,
+    LogUnavailable,
     Mount,
     SandboxBackend,
     SandboxError,
@@ -192,10 +194,42 @@ class TestDockerBackend:
             backend.inspect,
             backend.start,
             backend.attach,
+            backend.follow_log,
             lambda sandbox: backend.kill(sandbox, "TERM"),
         ):
             with pytest.raises(SandboxGone):
                 ask(UNKNOWN)
+
+    def test_the_log_is_followed_from_its_first_byte_to_the_end_of_the_sandbox(
+        self, backend: SandboxBackend, spec_of: SpecOf
+    ) -> None:
+        with at_its_gate(backend, spec_of) as (made, stream):
+            script = "echo one; echo bad >&2; until [ -e /tmp/go ]; do sleep 0.05; done; echo two; printf three"
+            os.write(stream, gate_script(["sh", "-c", f"(sleep 1; touch /tmp/go)& {script}"], {}, "/", "marker"))
+            assert os.read(stream, 1000)
+            following = backend.follow_log(made)
+            try:
+                assert os.get_blocking(following)
+                followed = read_to_end(following)
+            finally:
+                os.close(following)
+            assert followed["stdout"].startswith(b"marker\none\ntwo\n")
+            assert followed["stderr"] == b"marker\nbad\n"
+            finished_at = ended(backend, made).finished_at
+            assert finished_at is not None
+            assert abs(finished_at.timestamp() - time.time()) < WAIT_SECONDS
+            again = backend.follow_log(made)
+            try:
+                assert read_to_end(again) == {"stdout": b"marker\none\ntwo\nthree", "stderr": b"marker\nbad\n"}
+            finally:
+                os.close(again)
+
+    def test_a_sandbox_without_a_log_says_so(self, backend: SandboxBackend, spec_of: SpecOf) -> None:
+        with (
+            at_its_gate(backend, spec_of, log_driver="none") as (made, _),
+            pytest.raises(LogUnavailable, match=f"no log of sandbox {made}"),
+        ):
+            backend.follow_log(made)
 
     def test_a_signal_reaches_the_command_and_one_to_an_ended_sandbox_is_harmless(
         self, backend: SandboxBackend, spec_of: SpecOf
@@ -332,6 +366,7 @@ def test_without_an_engine_every_call_says_so_and_what_to_do(
         lambda: backend.pull("sandbox/basic:latest", interrupted=lambda: False, say=lambda _: None),
         lambda: backend.create(spec_of()),
         lambda: backend.attach(UNKNOWN),
+        lambda: backend.follow_log(UNKNOWN),
         lambda: backend.start(UNKNOWN),
         lambda: backend.inspect(UNKNOWN),
         lambda: backend.kill(UNKNOWN, "TERM"),
@@ -400,3 +435,25 @@ def test_a_container_that_was_made_otherwise_is_found_out(
     with sandbox(backend, spec_of, started=False) as made:
         engine.update_container(made, mem_limit=512 << 20, memswap_limit=512 << 20)
         assert backend.inspect(made, spec).mismatches == ("Memory is 536870912, asked for 268435456",)
+
+
+def test_the_log_is_followed_over_tcp_too(
+    backend: DockerBackend, spec_of: SpecOf, installation: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with EngineProxy() as proxy, sandbox(backend, spec_of) as made:
+        ended(backend, made)
+        monkeypatch.setenv("DOCKER_HOST", f"tcp://127.0.0.1:{proxy.port}")
+        with closing(DockerBackend(installation, WORKER_NAME)) as remote:
+            following = remote.follow_log(made)
+            try:
+                assert read_to_end(following) == {"stdout": b"", "stderr": b""}
+            finally:
+                os.close(following)
+            with pytest.raises(SandboxGone):
+                remote.follow_log(UNKNOWN)
+
+
+def test_over_ssh_the_log_cannot_be_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "ssh://host")
+    with pytest.raises(LogUnavailable, match="set DOCKER_HOST to unix:// or tcp://"):
+        follow_log("1.41", UNKNOWN)

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
+from datetime import datetime
 from typing import Any
 
 import docker
@@ -19,6 +20,7 @@ from orchestrator.models import Resources
 from workers.images.advice import how_to_get
 from workers.sandbox import launcher
 from workers.sandbox.docker.connection import ENGINE_ERRORS, TIMEOUT_SECONDS, connect
+from workers.sandbox.docker.log_stream import follow_log
 from workers.sandbox.docker.pull import ENGINE_AWAY
 from workers.sandbox.docker.spec import container_config, mismatches
 from workers.sandbox.labels import INSTALLATION, WORKER
@@ -36,6 +38,9 @@ from workers.sandbox.port import (
 CONFLICT = 409
 """The engine's answer to a kill of what does not run, and to a removal that is in progress (Engine API 1.41)."""
 PULL_POLL_SECONDS = 0.2
+PING_SECONDS = 10
+"""An engine that takes longer hangs: the other calls wait longer, because a busy disk can hold them up."""
+KILL_MEMORY_SECONDS = 60
 
 
 class DockerBackend:
@@ -64,7 +69,11 @@ class DockerBackend:
 
     def ping(self) -> None:
         with _translated():
-            self._api.ping()
+            self._api.get(f"{self._api.base_url}/_ping", timeout=PING_SECONDS).raise_for_status()
+
+    def survives_restart(self) -> bool:
+        with _translated():
+            return bool(self._api.info().get("LiveRestoreEnabled"))
 
     def host_size(self) -> Resources:
         with _translated():
@@ -122,6 +131,10 @@ class DockerBackend:
             with closing(response):
                 return os.dup(connection.fileno())
 
+    def follow_log(self, sandbox: str) -> int:
+        with _translated():
+            return follow_log(self._api.api_version, sandbox)
+
     def start(self, sandbox: str) -> None:
         with _translated():
             self._api.start(sandbox)
@@ -137,6 +150,7 @@ class DockerBackend:
             exit_code=state["ExitCode"] if started and not running else None,
             oom_killed=bool(state["OOMKilled"]),
             process_id=state["Pid"] or None,
+            finished_at=datetime.fromisoformat(state["FinishedAt"]) if started and not running else None,
             mismatches=mismatches(found, spec) if spec else (),
         )
 
@@ -147,6 +161,14 @@ class DockerBackend:
             except APIError as error:
                 if error.status_code != CONFLICT:
                     raise
+
+    def killed_from_outside(self, sandbox: str) -> bool:
+        filters = {"type": ["container"], "event": ["kill"], "container": [sandbox]}
+        now = time.time()
+        since: Any = f"{now - KILL_MEMORY_SECONDS:.6f}"
+        until: Any = f"{now:.6f}"
+        with _translated(), closing(self._api.events(decode=True, filters=filters, since=since, until=until)) as kills:
+            return any(True for _ in kills)
 
     def destroy(self, sandbox: str) -> None:
         with _translated():

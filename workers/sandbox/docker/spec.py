@@ -8,12 +8,14 @@ from importlib import resources
 from typing import Any
 
 from workers.sandbox import launcher
-from workers.sandbox.port import SandboxSpec
+from workers.sandbox.port import LOG_ROTATES_BYTES, SandboxSpec
 
 HOME = "/home/agent"
 WORKSPACE = "/workspace"
 NANO = 1_000_000_000
 MIB = 1 << 20
+MEGABYTE = 1_000_000
+"""What the engine means by `m` in the size of a log."""
 
 
 @cache
@@ -87,7 +89,7 @@ def log_config(driver: str) -> dict[str, Any]:
     """The engine's log is the second net only, and bounded: its default is not (finding 6)."""
     if driver == "none":
         return {"Type": "none", "Config": {}}
-    return {"Type": driver, "Config": {"max-size": "64m", "max-file": "2"}}
+    return {"Type": driver, "Config": {"max-size": f"{LOG_ROTATES_BYTES // MEGABYTE}m", "max-file": "2"}}
 
 
 _AS_ASKED = (

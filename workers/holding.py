@@ -1,0 +1,28 @@
+"""A stream of a sandbox goes into the keeper's hands."""
+
+from __future__ import annotations
+
+import os
+
+from workers.attempt import Attempt
+
+
+def sandbox_of(attempt: Attempt) -> str:
+    if attempt.sandbox is None:
+        raise ValueError(f"task {attempt.claim.task_id} has no sandbox yet")
+    return attempt.sandbox
+
+
+def hand_over(attempt: Attempt, stream: int, *, output_only: bool = False) -> None:
+    """Let the keeper hold a stream of the sandbox; the descriptor is closed here.
+
+    Raises `KeeperUnavailable`, `KeeperRefused`.
+    """
+    equipment, sandbox = attempt.equipment, sandbox_of(attempt)
+    try:
+        # The mark says whose doing the end was: the keeper's, not the command's.
+        mark = attempt.directory.stopped_by_keeper
+        stop = ["/bin/sh", "-c", ': > "$0"; exec "$@"', str(mark), *equipment.backend.stop_argv(sandbox)]
+        equipment.keeper.hold(sandbox, stream, attempt.directory.spool, stop, output_only=output_only)
+    finally:
+        os.close(stream)
