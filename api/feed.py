@@ -13,8 +13,8 @@ import sqlalchemy as sa
 
 from api.rendering import Row
 from orchestrator import journal
-from orchestrator.models import Task
-from orchestrator.store import tasks
+from orchestrator.models import Record, Task
+from orchestrator.store import segments, tasks
 from orchestrator.store.database import Database, StoreUnavailable
 from orchestrator.store.doorbell import Doorbell
 from orchestrator.store.tables import tasks as table
@@ -23,6 +23,11 @@ log = logging.getLogger(__name__)
 
 KEPT_ROWS = 1024
 KEPT_BYTES = 8 << 20
+HANDED_BYTES = 128 << 10
+"""A follower gets so much at once. One that has stopped reading holds it for as long as it stays (fault F12)."""
+FIRST_ROWS = 16
+MOST_ROWS = 256
+"""Read from the store at once: first, and once rows have shown to be small."""
 IDLE_WAIT_SECONDS = 1.0
 
 
@@ -51,8 +56,16 @@ class Feed:
                 self.floor = dropped.record.last_seq
             self._changed.notify_all()
 
+    def pass_over(self, last_seq: int) -> None:
+        """Keep nothing up to `last_seq`: followers read it from the store, with what was archived."""
+        with self._changed:
+            self._rows.clear()
+            self._bytes = 0
+            self.floor = self.last_seq = last_seq
+            self._changed.notify_all()
+
     def after(self, cursor: int, timeout_seconds: float) -> list[Row] | None:
-        """Rows behind `cursor`; an empty list when the time is over, None when the store must be asked."""
+        """The next rows behind `cursor`; an empty list when the time is over, None when the store must be asked."""
         with self._changed:
             if cursor < self.floor:
                 return None
@@ -60,7 +73,16 @@ class Feed:
                 self._changed.wait(timeout_seconds)
             if cursor < self.floor:
                 return None
-            return [row for row in self._rows if row.record.last_seq > cursor]
+            return list(_handed(row for row in self._rows if row.record.last_seq > cursor))
+
+
+def _handed(rows: Iterator[Row]) -> Iterator[Row]:
+    size = 0
+    for row in rows:
+        yield row
+        size += row.size_bytes
+        if size >= HANDED_BYTES:
+            return
 
 
 class Hub:
@@ -139,6 +161,9 @@ class Hub:
             query = sa.select(table.c.id, table.c.next_seq).where(table.c.id.in_(list(feeds)))
             for task_id, next_seq in tx.execute(query).all():
                 feed = feeds[task_id]
+                if feed.last_seq < next_seq - 1 and segments.following(tx, task_id, feed.last_seq):
+                    # The storage may be slow, or away: that is the business of who follows this task.
+                    feed.pass_over(next_seq - 1)
                 while feed.last_seq < next_seq - 1:
                     found = journal.after(tx, task_id, feed.last_seq)
                     if not found:
@@ -147,22 +172,27 @@ class Hub:
 
 
 def follow(
-    database: Database,
     feed: Feed,
-    task_id: str,
     cursor: int,
     *,
+    read: Callable[[int, int], list[Record]],
     silence_left: Callable[[], float],
     ended: Callable[[], bool],
 ) -> Iterator[list[Row]]:
-    """Yield rows behind `cursor` as they come, until the task has ended.
+    """Yield rows behind `cursor` as they come, until the task has ended. `read` gives what is stored
+    behind a cursor, at most so many rows.
 
     An empty list says that nothing came for the seconds that `silence_left` allowed.
     """
 
+    limit = FIRST_ROWS
+
     def stored() -> list[Row]:
-        with database.read() as tx:
-            return [Row(record) for record in journal.after(tx, task_id, cursor)]
+        nonlocal limit
+        found = read(cursor, limit)
+        rows = list(_handed(map(Row, found)))
+        limit = len(rows) if len(rows) < len(found) else min(2 * limit, MOST_ROWS)
+        return rows
 
     caught_up = False
     while True:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -16,7 +16,7 @@ from api.params import Params
 from api.parts import Parts, parts
 from api.rendering import ALL, FORMATS, KEEP_ALIVE, STREAMS, Row, TextRenderer, sse_event
 from orchestrator import clock, journal
-from orchestrator.models import Kind, Task
+from orchestrator.models import Kind, Record, Task
 from orchestrator.services.cancel import TaskNotFound
 from orchestrator.store import tasks
 
@@ -29,6 +29,8 @@ TYPES = {
     "raw": "application/octet-stream",
 }
 EVERY_ATTEMPT = 0
+RENDERED_BYTES = 1 << 20
+"""Output that is rendered at once, before it is rendered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,7 @@ def get_logs(task_id: str) -> Response:
     if task is None:
         raise TaskNotFound(task_id)
     wanted = _wanted(here, task, params)
+    here.log_reader.check(task.id, wanted.cursor, attempt=wanted.attempt)  # later there is no status to say it with
     body = _stream(here, task, wanted, request.environ.get("gunicorn.socket"))
     response = Response(body, content_type=TYPES[wanted.form])
     response.headers["Cache-Control"] = "no-store"
@@ -78,12 +81,14 @@ def _wanted(here: Parts, task: Task, params: Params) -> Wanted:
     attempt, first = _attempts(task, params.text("attempt"), resuming=cursor > 0)
     since, tail = params.instant("since"), params.integer("tail", 0, 0)
     wanted = Wanted(form, stream, following, cursor, first, attempt, since)
-    with here.product.database.read() as tx:
-        if since:
-            cursor = max(cursor, journal.since(tx, task.id, since))
-        if tail and not resumed:
-            newest_first = (Row(one) for one in journal.backwards(tx, task.id, attempt=attempt))
-            cursor = max(cursor, _tail_cursor(newest_first, wanted, tail))
+    if begin := attempt or first:  # what other attempts said before it need not be read
+        with here.product.database.read() as tx:
+            cursor = max(cursor, journal.before_attempt(tx, task.id, begin))
+    if since:
+        cursor = max(cursor, here.log_reader.since(task.id, since))
+    if tail and not resumed:
+        newest_first = map(Row, here.log_reader.backwards(task.id, attempt=attempt))
+        cursor = max(cursor, _tail_cursor(newest_first, wanted, tail))
     return replace(wanted, cursor=cursor)
 
 
@@ -193,30 +198,47 @@ def _gone(connection: socket.socket | None) -> bool:
 
 def _rows(here: Parts, task: Task, wanted: Wanted, silence_left: Callable[[], float]) -> Iterator[list[Row]]:
     if not wanted.follow:
-        yield from _stored_rows(here, task, wanted.cursor)
+        yield from _stored_rows(here, task, wanted)
         return
-    database = here.product.database
+
+    def read(cursor: int, limit: int) -> list[Record]:
+        return here.log_reader.after(task.id, cursor, limit=limit)
 
     def ended() -> bool:
-        with database.read() as tx:
+        with here.product.database.read() as tx:
             now = tasks.get(tx, task.id)
         return now is None or now.is_terminal
 
     with here.hub.feed(task.id) as feed:
-        yield from follow(database, feed, task.id, wanted.cursor, silence_left=silence_left, ended=ended)
+        yield from follow(feed, wanted.cursor, read=read, silence_left=silence_left, ended=ended)
 
 
-def _stored_rows(here: Parts, task: Task, cursor: int) -> Iterator[list[Row]]:
+def _stored_rows(here: Parts, task: Task, wanted: Wanted) -> Iterator[list[Row]]:
     """What is stored now; what comes meanwhile is left to the next request."""
+    cursor = wanted.cursor
     with here.product.database.read() as tx:
         last = journal.last_seq(tx, task.id)
     while cursor < last:
-        with here.product.database.read() as tx:
-            found = [Row(one) for one in journal.after(tx, task.id, cursor) if one.first_seq <= last]
-        if not found:
+        page = here.log_reader.after(task.id, cursor, attempt=wanted.attempt)
+        if not page:
             return
-        yield found
-        cursor = found[-1].record.last_seq
+        for part in _parts(record for record in page if record.first_seq <= last):
+            yield [Row(record) for record in part]
+        cursor = page[-1].last_seq
+
+
+def _parts(page: Iterable[Record]) -> Iterator[list[Record]]:
+    """A page in parts: rendered, output of short lines is sixty times as long, and a page of it too much at once."""
+    part: list[Record] = []
+    size = 0
+    for record in page:
+        part.append(record)
+        size += len(record.data or b"")
+        if size >= RENDERED_BYTES:
+            yield part
+            part, size = [], 0
+    if part:
+        yield part
 
 
 def _end(here: Parts, task_id: str, cursor: int) -> bytes:

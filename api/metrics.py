@@ -6,10 +6,9 @@ import threading
 from collections.abc import Iterator
 from datetime import datetime
 
-import sqlalchemy as sa
 from flask import Blueprint, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Histogram, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import GaugeMetricFamily, Metric
 
 from api.params import no_params
 from api.parts import parts
@@ -19,7 +18,6 @@ from orchestrator.services.place import PLACEMENT_SECONDS
 from orchestrator.states import TERMINAL, State
 from orchestrator.store import queue, tasks, workers
 from orchestrator.store.database import Database
-from orchestrator.store.tables import tasks as task_table
 
 blueprint = Blueprint("metrics", __name__)
 
@@ -36,7 +34,7 @@ class StoreMetrics:
         with self._database.read() as tx:
             states, outcomes = tasks.count_by_state(tx), tasks.outcome_counts(tx)
             oldest, fleet = queue.oldest_pending(tx), workers.all_of(tx)
-            log_bytes = int(tx.scalar(sa.select(sa.func.sum(task_table.c.output_bytes))) or 0)
+            log_bytes = tasks.output_bytes(tx)
         by_state = GaugeMetricFamily("sandbox_tasks", "Tasks by state", labels=["state"])
         for state in State:
             by_state.add_metric([state.value], states.get(state.value, 0))
@@ -46,11 +44,11 @@ class StoreMetrics:
         )
         wait = (clock.now() - oldest).total_seconds() if oldest else 0.0
         yield GaugeMetricFamily("sandbox_queue_oldest_wait_seconds", "Wait of the oldest pending task", wait)
-        ended = CounterMetricFamily("sandbox_outcomes", "Ended tasks by reason", labels=["reason"])
+        ended = GaugeMetricFamily("sandbox_outcomes", "Ended tasks in the store, by reason", labels=["reason"])
         for reason, count in outcomes.items():
             ended.add_metric([reason], count)
         yield ended
-        yield CounterMetricFamily("sandbox_log_bytes", "Output stored, in bytes", log_bytes)
+        yield GaugeMetricFamily("sandbox_log_bytes", "Output of the tasks in the store, in bytes", log_bytes)
         up = GaugeMetricFamily("sandbox_workers", "Workers by state", labels=["state"])
         for worker_state in WorkerState:
             up.add_metric([worker_state.value], sum(one.state is worker_state for one in fleet))

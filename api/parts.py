@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 from flask import current_app
 
 from api.feed import Hub
+from orchestrator.log_reader import LogReader
 from orchestrator.manifest import ManifestPolicy
 from orchestrator.product import Product
 
@@ -24,6 +25,7 @@ class Parts:
     policy: ManifestPolicy
     metrics: Metrics
     keep_alive_seconds: float
+    log_reader: LogReader
 
 
 def parts() -> Parts:

@@ -90,11 +90,53 @@ def append(tx: sa.Connection, claim: Claim, new: Sequence[NewRecord], **progress
     )
     if first is None:
         raise StaleClaim(claim)
+    return _add(tx, claim, first, new, progress)
+
+
+def append_late(tx: sa.Connection, claim: Claim, new: Sequence[NewRecord], **progress: Any) -> int:
+    """Append what an attempt that has ended left on its worker (`Attempt.uncollected`); see `append`.
+
+    Raises `StaleClaim` when nothing is to be collected any more: it was, or the task's data was removed.
+    """
+    written = sum(len(one.data) for one in new if one.data)
+    left = (
+        sa.select(attempts.c.number)
+        .where(attempts.c.task_id == claim.task_id, attempts.c.number == claim.attempt)
+        .where(attempts.c.fence == claim.fence, attempts.c.uncollected)
+        .exists()
+    )
+    count = sum(one.size for one in new)
+    first = tx.scalar(
+        tasks.update()
+        .where(tasks.c.id == claim.task_id, tasks.c.purged_at.is_(None), left)
+        .values(next_seq=tasks.c.next_seq + count, output_bytes=tasks.c.output_bytes + written)
+        .returning(tasks.c.next_seq - count)
+    )
+    if first is None:
+        raise StaleClaim(claim)
+    return _add(tx, claim, first, new, progress)
+
+
+def _add(tx: sa.Connection, claim: Claim, first: int, new: Sequence[NewRecord], progress: dict[str, Any]) -> int:
     if progress:
         where = (attempts.c.task_id == claim.task_id, attempts.c.number == claim.attempt)
         tx.execute(attempts.update().where(*where).values(progress))
     insert(tx, claim.task_id, claim.attempt, first, new)
-    return int(first) + count - 1
+    return first + sum(one.size for one in new) - 1
+
+
+def holds(tx: sa.Connection, claim: Claim, last_seq: int, new: Sequence[NewRecord]) -> bool:
+    """Tell whether `new` is stored, ending at `last_seq`: what a commit says whose answer was lost."""
+    if not new:
+        return False
+    query = sa.select(records.c.position).where(
+        records.c.task_id == claim.task_id,
+        records.c.attempt == claim.attempt,
+        records.c.last_seq == last_seq,
+        records.c.kind == new[-1].kind.value,
+        records.c.first_seq == last_seq - new[-1].size + 1,
+    )
+    return tx.scalar(query) is not None
 
 
 def insert(tx: sa.Connection, task_id: str, attempt: int, first_seq: int, new: Iterable[NewRecord]) -> None:
@@ -171,13 +213,37 @@ def newest(tx: sa.Connection) -> Place:
 
 
 def after(
-    tx: sa.Connection, task_id: str, cursor: int, *, attempt: int | None = None, limit: int = 256
+    tx: sa.Connection,
+    task_id: str,
+    cursor: int,
+    *,
+    attempt: int | None = None,
+    kinds: Collection[Kind] = (),
+    limit: int = 256,
 ) -> list[Record]:
-    """Rows that hold anything behind `cursor`, oldest first. The first may begin before it."""
-    query = sa.select(records).where(records.c.task_id == task_id, records.c.last_seq > cursor)
-    if attempt is not None:
-        query = query.where(records.c.attempt == attempt)
+    """Rows that hold anything behind `cursor`, oldest first. The first may begin before it.
+
+    Without what was archived, as all below: `log_reader.LogReader` reads both.
+    """
+    query = _rows_of(task_id, attempt).where(records.c.last_seq > cursor)
+    if kinds:
+        query = query.where(records.c.kind.in_([kind.value for kind in kinds]))
     return [rows.record(row) for row in tx.execute(query.order_by(records.c.last_seq).limit(limit)).mappings()]
+
+
+def before(
+    tx: sa.Connection, task_id: str, seq: int | None, *, attempt: int | None = None, limit: int = 256
+) -> list[Record]:
+    """Rows that end before `seq` (None: all), newest first."""
+    query = _rows_of(task_id, attempt)
+    if seq is not None:
+        query = query.where(records.c.last_seq < seq)
+    return [rows.record(row) for row in tx.execute(query.order_by(records.c.last_seq.desc()).limit(limit)).mappings()]
+
+
+def _rows_of(task_id: str, attempt: int | None) -> sa.Select[Any]:
+    query = sa.select(records).where(records.c.task_id == task_id)
+    return query if attempt is None else query.where(records.c.attempt == attempt)
 
 
 def since(tx: sa.Connection, task_id: str, at: datetime) -> int:
@@ -187,27 +253,17 @@ def since(tx: sa.Connection, task_id: str, at: datetime) -> int:
     return int(first) - 1 if first is not None else last_seq(tx, task_id)
 
 
+def before_attempt(tx: sa.Connection, task_id: str, attempt: int) -> int:
+    """The cursor before the first record of an attempt: its state changes begin it, and they stay in the store."""
+    query = sa.select(sa.func.min(records.c.first_seq))
+    first = tx.scalar(query.where(records.c.task_id == task_id, records.c.attempt >= attempt))
+    return int(first) - 1 if first is not None else 0
+
+
 def last_seq(tx: sa.Connection, task_id: str) -> int:
     """The newest sequence number of a task, 0 when it has none."""
     found = tx.scalar(sa.select(tasks.c.next_seq).where(tasks.c.id == task_id))
     return int(found or 1) - 1
-
-
-def backwards(tx: sa.Connection, task_id: str, *, attempt: int | None, batch: int = 64) -> Iterator[Record]:
-    """Rows from the newest to the oldest."""
-    before: int | None = None
-    while True:
-        query = sa.select(records).where(records.c.task_id == task_id)
-        if attempt is not None:
-            query = query.where(records.c.attempt == attempt)
-        if before is not None:
-            query = query.where(records.c.last_seq < before)
-        newest_first = query.order_by(records.c.last_seq.desc()).limit(batch)
-        found = [rows.record(row) for row in tx.execute(newest_first).mappings()]
-        yield from found
-        if len(found) < batch:
-            return
-        before = found[-1].last_seq
 
 
 def delete_of(tx: sa.Connection, task_id: str) -> None:

@@ -18,13 +18,13 @@ from orchestrator.leases import LeaseWatch, StoppedWatch
 from orchestrator.models import WorkerState
 from orchestrator.product import Product
 from orchestrator.services.place import deliver
-from orchestrator.services.reap import Absences, due_duties, purge_expired
+from orchestrator.services.reap import Absences, due_duties
+from orchestrator.services.retention import Retention, interval_seconds
 from orchestrator.store import workers
 from orchestrator.store.database import Database, StoreUnavailable
 
 log = logging.getLogger(__name__)
 
-RETENTION_SECONDS = 600.0
 MAX_SWEEP_SECONDS = 1.0
 _LOCK_KEY = 0x5A4DB0C7
 
@@ -38,6 +38,8 @@ class Reaper:
         self._stopped = StoppedWatch()
         self._clock = clock.SteadyClock()
         self._every = min(MAX_SWEEP_SECONDS, product.settings.lease_seconds / 4)
+        self._retention = Retention(product)
+        self._retention_every = interval_seconds(product.settings)
         self._retention_at: float | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="reaper", daemon=True)
@@ -48,6 +50,7 @@ class Reaper:
     def stop(self) -> None:
         self._stop.set()
         self._thread.join(timeout=5)
+        self._retention.stop()
 
     def _run(self) -> None:
         while not self._stop.wait(self._every):
@@ -55,6 +58,7 @@ class Reaper:
                 with leadership(self._product.database) as leading:
                     while leading() and not self._stop.is_set():
                         self.sweep(time.monotonic())
+                        self._look_after_ended_tasks(time.monotonic())
                         self._stop.wait(self._every)
             except StoreUnavailable as error:
                 log.warning("store unavailable, sweeping later", extra={"error": str(error)})
@@ -76,9 +80,11 @@ class Reaper:
             with self._product.database.write() as tx:
                 messages = duty(tx, at)
             deliver(self._product.broker, messages)
-        if self._retention_at is None or now - self._retention_at > RETENTION_SECONDS:
+
+    def _look_after_ended_tasks(self, now: float) -> None:
+        if self._retention_at is None or now - self._retention_at >= self._retention_every:
             self._retention_at = now
-            purge_expired(self._product, at)
+            self._retention.begin(self._clock.now())
 
 
 @contextmanager

@@ -31,10 +31,13 @@ class CancelRequested(Exception):
     """A cancellation was stored before this ending: destroy the sandbox, then conclude as cancelled."""
 
 
-def conclude(product: Product, claim: Claim, outcome: Outcome, *, preserve_hint: str | None = None) -> State:
+def conclude(
+    product: Product, claim: Claim, outcome: Outcome, *, preserve_hint: str | None = None, uncollected: bool = False
+) -> State:
     """End the attempt with `outcome`; return the task's new state.
 
     With `preserve_hint` (how to look inside) a failure that no retry follows becomes `failed_preserved`.
+    `uncollected`: the worker still holds what the attempt left, and goes on trying to store it.
 
     Call it again after `StoreUnavailable`: what did reach the store the first time is answered, not done twice.
     Raises `StaleClaim`, and `CancelRequested` (nothing written) when a cancellation came first: a 202 was
@@ -50,7 +53,15 @@ def conclude(product: Product, claim: Claim, outcome: Outcome, *, preserve_hint:
             return task.state
         if task.cancellation and outcome.reason is not Reason.CANCELLED:
             raise CancelRequested
-        state = end(tx, task, outcome, at, preserve_hint=preserve_hint)
+        state = end(
+            tx,
+            task,
+            outcome,
+            at,
+            preserve_hint=preserve_hint,
+            preserve_max_seconds=product.settings.preserve_max_seconds,
+            uncollected=uncollected,
+        )
         messages = place(tx, at)
     deliver(product.broker, messages)
     log.info(
@@ -67,14 +78,19 @@ def end(
     at: datetime,
     *,
     preserve_hint: str | None = None,
+    preserve_max_seconds: int = 0,
+    uncollected: bool = False,
     taken: bool = False,
 ) -> State:
     """Write the ending of a task's present attempt inside a transaction that took its turn.
 
+    `preserve_max_seconds` is the operator's limit for how long a sandbox is preserved; 0: none.
     `taken`: another one than its worker ends it, so the fence rises and refuses what that worker still writes.
     """
     manifest = Manifest.from_definition(task.definition)
     lifecycle = manifest.lifecycle
+    if uncollected:
+        attempt_rows.mark_uncollected(tx, task.claim)
     retry = _may_retry(task, outcome, manifest)
     preserved = bool(preserve_hint) and not retry
     if preserved:
@@ -86,7 +102,8 @@ def end(
         return State.PENDING
     columns: dict[str, Any] = {"outcome": outcome.to_dict(), "exit_code": outcome.exit_code}
     if preserved:
-        columns["preserve_until"] = at + timedelta(seconds=lifecycle.preserve_for_seconds)
+        wanted = lifecycle.preserve_for_seconds
+        columns["preserve_until"] = at + timedelta(seconds=min(wanted, preserve_max_seconds or wanted))
     event = _event(outcome, preserved=preserved)
     next_claim = _fenced(task) if taken else None
     state = transition(
@@ -161,7 +178,7 @@ def lose(tx: sa.Connection, task: Task, worker: str, at: datetime) -> list[Messa
         message += "; if its host still runs, the sandbox may run too until the host's return destroys it"
     outcome = failure(Reason.WORKER_LOST, message, hint=LOST_HINT)
     if ran:
-        end(tx, task, outcome, at, taken=True)
+        end(tx, task, outcome, at, taken=True, uncollected=True)
     else:
         _place_again(tx, task, outcome, at)
     return place(tx, at)

@@ -13,10 +13,8 @@ from orchestrator import clock
 from orchestrator.leases import Absence
 from orchestrator.models import Worker, WorkerState
 from orchestrator.outcomes import Reason, failure
-from orchestrator.product import Product
 from orchestrator.services.conclude import end, lose
 from orchestrator.services.place import Message, place, take_turn
-from orchestrator.services.purge import purge
 from orchestrator.states import State
 from orchestrator.store import attempts as attempt_rows
 from orchestrator.store import queue, tasks, workers
@@ -25,7 +23,6 @@ log = logging.getLogger(__name__)
 
 RESEND_AFTER = timedelta(seconds=5)
 """A placed task that was not claimed for so long is rung for again; a claim takes milliseconds."""
-PURGE_BATCH = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,17 +107,6 @@ def place_after_backoff(tx: sa.Connection, at: datetime) -> list[Message]:
     take_turn(tx)
     queue.end_backoff(tx, at)
     return place(tx, clock.now())
-
-
-def purge_expired(product: Product, at: datetime) -> None:
-    """Remove the data of tasks that ended before retention began."""
-    if product.settings.retention_days == 0:
-        return
-    before = at - timedelta(days=product.settings.retention_days)
-    with product.database.read() as tx:
-        due = tasks.expired(tx, before, PURGE_BATCH)
-    for task_id in due:
-        purge(product, task_id)
 
 
 Duty = Callable[[sa.Connection, datetime], list[Message]]

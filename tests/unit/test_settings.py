@@ -36,7 +36,8 @@ def test_the_defaults_are_the_contracts() -> None:
     assert (found.adopt_seconds, found.stop_after_seconds) == (900, 30)
     assert found.file_repositories is False
     assert (found.log_max_bytes, found.artifact_max_bytes, found.artifact_max_count) == (1 << 30, 10 << 30, 10_000)
-    assert found.retention_days == 30
+    assert (found.retention_days, found.log_retention_days, found.artifact_retention_days) == (30, 30, 30)
+    assert (found.archive_after_seconds, found.preserve_max_seconds) == (3600, 604_800)
     assert (found.allowed_origins, found.egress_private_cidrs) == ((), ())
     assert set(found.profiles) == {"agentic-dev", "basic"}
 
@@ -159,3 +160,17 @@ def test_lists_are_split_at_commas_and_trimmed() -> None:
 def test_a_private_range_that_is_no_network_stops_the_start() -> None:
     with pytest.raises(InvalidSettings, match=r"10\.0\.0\.1/8"):
         load({"SANDBOX_EGRESS_PRIVATE_CIDRS": "192.168.0.0/16, 10.0.0.1/8"})
+
+
+def test_logs_and_artifacts_are_kept_as_long_as_their_task_unless_told_otherwise() -> None:
+    found = loaded(SANDBOX_RETENTION_DAYS="7", SANDBOX_LOG_RETENTION_DAYS="2")
+    assert (found.log_retention_days, found.artifact_retention_days) == (2, 7)
+    found = loaded(SANDBOX_RETENTION_DAYS="0", SANDBOX_ARTIFACT_RETENTION_DAYS="90")
+    assert (found.log_retention_days, found.artifact_retention_days) == (0, 90)
+
+
+@pytest.mark.parametrize(("days", "told"), [("31", "keeps 31 days"), ("0", "keeps for ever (0)")])
+def test_what_goes_with_its_task_cannot_be_kept_longer(days: str, told: str) -> None:
+    (error,) = errors(SANDBOX_LOG_RETENTION_DAYS=days)
+    assert error.startswith(f"SANDBOX_LOG_RETENTION_DAYS {told} what SANDBOX_RETENTION_DAYS removes")
+    assert error.endswith("lower the first or raise the second")

@@ -100,7 +100,7 @@ def test_metrics_of_an_empty_installation_are_all_there(client: CheckedClient) -
     assert all(found["sandbox_tasks", state.value] == 0 for state in State)
     assert found["sandbox_queue_depth", ""] == 0
     assert found["sandbox_queue_oldest_wait_seconds", ""] == 0
-    assert found["sandbox_log_bytes_total", ""] == 0
+    assert found["sandbox_log_bytes", ""] == 0
     assert ("sandbox_placement_seconds_count", "") in found
     assert all(found["sandbox_workers", state] == 0 for state in ("active", "stopped", "lost"))
 
@@ -127,9 +127,9 @@ def test_metrics_tell_states_queue_phases_outcomes_log_bytes_and_placement(
     assert after["sandbox_tasks", "completed"] == 1
     assert after["sandbox_tasks", "failed"] == 1
     assert after["sandbox_tasks", "pending"] == after["sandbox_queue_depth", ""] == 0
-    assert after["sandbox_outcomes_total", "exit_zero"] == 1
-    assert after["sandbox_outcomes_total", "exit_nonzero"] == 1
-    assert after["sandbox_log_bytes_total", ""] == 12
+    assert after["sandbox_outcomes", "exit_zero"] == 1
+    assert after["sandbox_outcomes", "exit_nonzero"] == 1
+    assert after["sandbox_log_bytes", ""] == 12
     assert after["sandbox_workers", "active"] == 1
     phases = ("pending", "staging", "provisioning", "ready", "running", "completing")
     assert all(after["sandbox_phase_seconds_count", phase] == 3 for phase in phases)

@@ -15,7 +15,9 @@ from orchestrator.journal import StaleClaim
 from orchestrator.models import Claim, Kind, NewRecord, Record
 from orchestrator.outcomes import Reason, failure, of_exit
 from orchestrator.product import Product
+from orchestrator.services import fleet
 from orchestrator.services.conclude import conclude
+from orchestrator.services.purge import purge
 from orchestrator.states import State
 from orchestrator.store import attempts as attempt_rows
 from orchestrator.store.database import Database
@@ -171,7 +173,7 @@ def test_rows_come_backwards_in_batches_of_any_size(product: Product, mine: Clai
     everything = rows(product.database, "t")
     for batch in (1, 3, 64):
         with product.database.read() as tx:
-            assert list(journal.backwards(tx, "t", attempt=None, batch=batch)) == everything[::-1]
+            assert journal.before(tx, "t", None, limit=batch) == everything[::-1][:batch]
 
 
 def test_since_is_the_cursor_before_the_first_record_of_that_instant(product: Product, mine: Claim) -> None:
@@ -244,3 +246,42 @@ def test_a_purged_journal_keeps_the_state_changes(product: Product, mine: Claim)
     assert {row.kind for row in rows(product.database, "t")} == {Kind.STATE_CHANGE}
     submitted(product, "u")
     assert rows(product.database, "u") != []
+
+
+def left_behind(product: Product, mine: Claim) -> Claim:
+    """The attempt of a worker that was lost while it ran: another one follows, and its host may still hold things."""
+    fleet.stop(product, "w", 0)
+    fleet.remove(product, "w", force=True)
+    return mine
+
+
+def test_what_a_lost_worker_still_holds_may_be_appended_until_it_is_collected(product: Product, mine: Claim) -> None:
+    append(product.database, mine, b"before\n")
+    left_behind(product, mine)
+    with pytest.raises(StaleClaim):
+        append(product.database, mine, b"as if nothing had happened\n")
+    with product.database.write() as tx:
+        journal.append_late(tx, mine, [journal.output("stdout", b"late\n", clock.now())], output_bytes=12)
+    assert [row.data for row in rows(product.database, "t") if row.data] == [b"before\n", b"late\n"]
+    assert numbers(rows(product.database, "t")) == list(range(1, len(numbers(rows(product.database, "t"))) + 1))
+    with product.database.write() as tx:
+        attempt_rows.mark_collected(tx, mine)
+    with product.database.write() as tx, pytest.raises(StaleClaim):
+        journal.append_late(tx, mine, [journal.output("stdout", b"again\n", clock.now())])
+
+
+def test_a_purge_ends_what_may_be_appended_late(product: Product, mine: Claim) -> None:
+    left_behind(product, mine)
+    purge(product, "t")
+    with product.database.write() as tx, pytest.raises(StaleClaim):
+        journal.append_late(tx, mine, [journal.output("stdout", b"late\n", clock.now())])
+
+
+def test_the_journal_tells_whether_it_holds_what_a_lost_commit_wrote(product: Product, mine: Claim) -> None:
+    new = [journal.output("stdout", b"a\nb\n", clock.now())]
+    with product.database.write() as tx:
+        last = journal.append(tx, mine, new)
+    with product.database.read() as tx:
+        assert journal.holds(tx, mine, last, new)
+        assert not journal.holds(tx, mine, last + 2, new)
+        assert not journal.holds(tx, mine, last, [journal.output("stdout", b"a\n", clock.now())])

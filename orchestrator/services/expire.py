@@ -1,0 +1,72 @@
+"""What an operator's retention removes of an ended task: its log, its artifacts, in the end its row."""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+
+import sqlalchemy as sa
+
+from orchestrator import clock, journal
+from orchestrator.models import Kind, NewRecord
+from orchestrator.product import Product
+from orchestrator.services.purge import lock, log_prefix, storage_prefix
+from orchestrator.store import artifacts, segments
+from orchestrator.store.expiry import is_held
+from orchestrator.store.tables import artifacts as artifact_table
+from orchestrator.store.tables import attempts, idempotency_keys, labels, log_segments, records, tasks
+
+log = logging.getLogger(__name__)
+
+OF_A_TASK = (records, log_segments, artifact_table, attempts, labels, idempotency_keys)
+"""Tables whose rows go with their task's. `parent_id` and `rerun_of` of others are plain words: they stay."""
+
+
+def expire_log(product: Product, task_id: str, age: timedelta) -> None:
+    """Remove the log of an ended task, and say so in its place; its state changes stay. Idempotent.
+
+    Raises `StoreUnavailable`, `ArtifactStoreUnavailable`.
+    """
+    product.artifacts.delete_prefix(log_prefix(task_id))  # first: one that broke off is seen, and repeated
+    with product.database.write() as tx:
+        if not lock(tx, task_id):
+            return
+        removed = tx.execute(sa.select(tasks.c.output_bytes, tasks.c.attempt).where(tasks.c.id == task_id)).one()
+        journal.delete_of(tx, task_id)
+        segments.delete_of(tx, task_id)
+        message = (
+            f"the log of this task ({removed.output_bytes} bytes of output) was removed: it ended more than "
+            f"SANDBOX_LOG_RETENTION_DAYS={age.days} days ago"
+        )
+        body = {"dropped_bytes": removed.output_bytes, "message": message}
+        values = {"next_seq": tasks.c.next_seq + 1, "archived_at": clock.now()}
+        query = tasks.update().where(tasks.c.id == task_id).values(values).returning(tasks.c.next_seq - 1)
+        seq = tx.execute(query).scalar_one()
+        journal.insert(tx, task_id, removed.attempt, seq, [NewRecord(Kind.GAP, clock.now(), body=body)])
+    log.info("log removed: its retention is over", extra={"task": task_id})
+
+
+def expire_artifacts(product: Product, task_id: str) -> None:
+    """Remove the artifacts of an ended task. Idempotent. Raises `StoreUnavailable`, `ArtifactStoreUnavailable`."""
+    with product.database.read() as tx:
+        numbers = tx.scalars(sa.select(attempts.c.number).where(attempts.c.task_id == task_id)).all()
+    for number in numbers:
+        product.artifacts.delete_prefix(f"{storage_prefix(task_id)}/{number}")
+    with product.database.write() as tx:
+        artifacts.delete_of(tx, task_id)
+    log.info("artifacts removed: their retention is over", extra={"task": task_id})
+
+
+def forget(product: Product, task_id: str) -> None:
+    """Remove an ended task with all it left, its row included; keep it while a host holds its preserved sandbox.
+
+    Idempotent. Raises `StoreUnavailable`, `ArtifactStoreUnavailable`.
+    """
+    product.artifacts.delete_prefix(storage_prefix(task_id))  # first: as long as there is a row, it is tried again
+    with product.database.write() as tx:
+        if not lock(tx, task_id) or is_held(tx, task_id):
+            return
+        for table in OF_A_TASK:
+            tx.execute(table.delete().where(table.c.task_id == task_id))
+        tx.execute(tasks.delete().where(tasks.c.id == task_id))
+    log.info("task removed: its retention is over", extra={"task": task_id})
