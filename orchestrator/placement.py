@@ -2,16 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+import hashlib
+import heapq
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 
+from orchestrator.manifest import Manifest
 from orchestrator.models import Overcommit, Resources
 
 GIB = 1 << 30
 NOTHING = Resources(0, 0, 0)
 _ROUNDING = 1e-6
 """Cpus that a sum of fractions may be off: ten tasks of 0.7 cpus fit where seven are free."""
+NAMED = 3
+"""How many workers the reason of a wait names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What a task asks of a worker. Tasks of equal demand fit the same workers and wait for the same reason."""
+
+    requested: Resources
+    profile: str
+    network_mode: str
+    agent: str
+
+    @property
+    def key(self) -> str:
+        """A short text that only equal demands share; the texts are spread evenly."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,10 +42,12 @@ class Wanted:
     task_id: str
     priority: int
     created_at: datetime
-    requested: Resources
-    profile: str
-    network_mode: str
-    agent: str
+    demand: Demand
+
+    @property
+    def urgency(self) -> tuple[int, datetime, str]:
+        """Sorts the most urgent task first: by priority, then by age."""
+        return (-self.priority, self.created_at, self.task_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +108,17 @@ class Room:
     network_modes: frozenset[str]
     agents: frozenset[str]
 
+    def holds(self, demand: Demand) -> bool:
+        asked, largest = demand.requested, self.largest
+        return (
+            asked.cpus <= largest.cpus
+            and asked.memory_bytes <= largest.memory_bytes
+            and asked.disk_bytes <= largest.disk_bytes
+            and demand.profile in self.profiles
+            and demand.network_mode in self.network_modes
+            and demand.agent in self.agents
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
@@ -95,35 +129,107 @@ class Assignment:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
+    """Who goes where; for each line of tasks that did not end, why its next task waits."""
+
     assignments: list[Assignment] = field(default_factory=list)
     waiting: dict[str, str] = field(default_factory=dict)
 
 
-def place(tasks: Iterable[Wanted], hosts: Sequence[Host]) -> Placement:
-    """Assign tasks by priority, then age; a task that does not fit now lets smaller ones pass."""
+def place(lines: Mapping[str, Iterable[Wanted]], hosts: Sequence[Host], *, registered: int | None = None) -> Placement:
+    """Assign tasks by priority, then age; a task that does not fit now lets smaller ones pass.
+
+    A line holds tasks of one demand, most urgent first; it is read no further than tasks are assigned. `hosts` are
+    the workers that have room, and the first `NAMED` by name of all `registered` ones (None: there are no others).
+    """
+    fleet = _Fleet(hosts)
     result = Placement()
-    fleet = {host.name: host for host in hosts}
-    for task in sorted(tasks, key=lambda one: (-one.priority, one.created_at, one.task_id)):
-        fitting = [host for host in fleet.values() if host.ready and why_not_now(task, host) is None]
-        if not fitting:
-            result.waiting[task.task_id] = why_waiting(task, list(fleet.values()))
+    stuck: dict[str, Demand] = {}
+    due = [found for key, line in lines.items() for found in _next(key, iter(line))]
+    heapq.heapify(due)
+    while due:
+        _, key, task, line = heapq.heappop(due)
+        assignment = fleet.assign(task)
+        if assignment is None:  # room only shrinks in a round, so the rest of the line waits too
+            stuck[key] = task.demand
             continue
-        host = min(fitting, key=lambda one: (_load(one), one.name))
-        held = host.effective(task.requested)
-        fleet[host.name] = replace(host, used_slots=host.used_slots + 1, used=host.used + held)
-        result.assignments.append(Assignment(task.task_id, host.name, held))
+        result.assignments.append(assignment)
+        for found in _next(key, line):
+            heapq.heappush(due, found)
+    named = fleet.first(NAMED)
+    count = len(hosts) if registered is None else registered
+    result.waiting.update({key: why_waiting(demand, named, count) for key, demand in stuck.items()})
     return result
 
 
-def why_never(task: Wanted, host: Host) -> str | None:
-    """Return why `host` could not hold `task` even when idle, or None when it could."""
-    if task.agent not in host.agents:
-        return f"it runs no {task.agent!r} tasks"
-    if task.profile not in host.profiles:
-        return f"it does not offer the profile {task.profile!r}"
-    if task.network_mode not in host.network_modes:
-        return f"it cannot enforce network_mode {task.network_mode!r}"
-    return _too_large(task.requested, host.capacity)
+_Due = tuple[tuple[int, datetime, str], str, Wanted, Iterator[Wanted]]
+"""Sorted by urgency, which ends in the task's id: no two are equal in it."""
+
+
+def _next(key: str, line: Iterator[Wanted]) -> list[_Due]:
+    task = next(line, None)
+    return [] if task is None else [(task.urgency, key, task, line)]
+
+
+class _Fleet:
+    """The workers during one round: each assignment takes room, and nothing gives it back."""
+
+    def __init__(self, hosts: Sequence[Host]) -> None:
+        self._hosts = {host.name: host for host in hosts}
+        self._rooms = {host.name: host.room for host in hosts if host.has_room}
+        self._loads = {name: _load(self._hosts[name]) for name in self._rooms}
+        self._choices: dict[Demand, list[tuple[float, str]]] = {}
+
+    def first(self, count: int) -> list[Host]:
+        return [self._hosts[name] for name in heapq.nsmallest(count, self._hosts)]
+
+    def assign(self, task: Wanted) -> Assignment | None:
+        """Give the task to the least loaded worker it fits on, the first by name of equal ones."""
+        name = self._least_loaded(task.demand)
+        if name is None:
+            return None
+        host = self._hosts[name]
+        held = host.effective(task.demand.requested)
+        host = replace(host, used_slots=host.used_slots + 1, used=host.used + held)
+        self._hosts[name] = host
+        if host.has_room:
+            self._rooms[name], self._loads[name] = host.room, _load(host)
+        else:
+            del self._rooms[name], self._loads[name]
+        return Assignment(task.task_id, name, held)
+
+    def _least_loaded(self, demand: Demand) -> str | None:
+        choice = self._choices.get(demand)
+        if choice is None:
+            choice = [(self._loads[name], name) for name, room in self._rooms.items() if room.holds(demand)]
+            heapq.heapify(choice)
+            self._choices[demand] = choice
+        while choice:
+            load, name = choice[0]
+            room = self._rooms.get(name)
+            if room is None or not room.holds(demand):
+                heapq.heappop(choice)
+            elif self._loads[name] != load:  # it has grown since it was noted here
+                heapq.heapreplace(choice, (self._loads[name], name))
+            else:
+                return name
+        return None
+
+
+def demand_of(manifest: Manifest) -> Demand:
+    vm = manifest.vm
+    requested = Resources(float(vm.cpus), vm.memory_bytes, vm.disk_bytes)
+    return Demand(requested, vm.profile, vm.network_mode, manifest.agent)
+
+
+def why_never(demand: Demand, host: Host) -> str | None:
+    """Return why `host` could not hold the task even when idle, or None when it could."""
+    if demand.agent not in host.agents:
+        return f"it runs no {demand.agent!r} tasks"
+    if demand.profile not in host.profiles:
+        return f"it does not offer the profile {demand.profile!r}"
+    if demand.network_mode not in host.network_modes:
+        return f"it cannot enforce network_mode {demand.network_mode!r}"
+    return _too_large(demand.requested, host.capacity)
 
 
 def _too_large(asked: Resources, capacity: Resources) -> str | None:
@@ -136,44 +242,57 @@ def _too_large(asked: Resources, capacity: Resources) -> str | None:
     return None
 
 
-def why_not_now(task: Wanted, host: Host) -> str | None:
-    """Return what `host` lacks for `task` at present, or None when it fits."""
-    never = why_never(task, host)
+def why_not_now(demand: Demand, host: Host) -> str | None:
+    """Return what `host` lacks for the task at present, or None when it fits.
+
+    The text says what is asked for, not what happens to be free: it stays true, and unwritten, while others come
+    and go.
+    """
+    never = why_never(demand, host)
     if never:
         return never
     if host.used_slots >= host.slots:
         return f"all {host.slots} slots are taken"
-    total, capacity = host.used + host.effective(task.requested), host.capacity
+    asked, capacity = host.effective(demand.requested), host.capacity
+    total = host.used + asked
     if total.cpus > capacity.cpus + _ROUNDING:
-        return f"{capacity.cpus - host.used.cpus:g} of {capacity.cpus:g} cpus are free"
+        return f"less than {asked.cpus:g} of its {capacity.cpus:g} cpus are free"
     if total.memory_bytes > capacity.memory_bytes:
-        return f"{_gib(capacity.memory_bytes - host.used.memory_bytes)} of memory are free"
+        return f"less than {_gib(asked.memory_bytes)} of its {_gib(capacity.memory_bytes)} of memory are free"
     if total.disk_bytes > capacity.disk_bytes:
-        return f"{_gib(capacity.disk_bytes - host.used.disk_bytes)} of disk are free"
+        return f"less than {_gib(asked.disk_bytes)} of its {_gib(capacity.disk_bytes)} of disk are free"
     return None
 
 
-def why_waiting(task: Wanted, hosts: Sequence[Host]) -> str:
-    """Return the reason a task stays pending, for its `state_message`."""
-    if not hosts:
+def why_waiting(demand: Demand, named: Sequence[Host], registered: int) -> str:
+    """Return the reason a task stays pending, for its `state_message`; `named` are the first of all registered."""
+    if not named:
         return "waits: no worker is registered; start one with `sandbox worker` or `sandbox up`"
-    reasons = [f"{host.name}: {_reason(task, host)}" for host in sorted(hosts, key=lambda one: one.name)]
-    more = f"; and {len(reasons) - 3} more workers" if len(reasons) > 3 else ""
-    return "waits: " + "; ".join(reasons[:3]) + more
+    reasons = [f"{host.name}: {_reason(demand, host)}" for host in named]
+    others = registered - len(named)
+    more = f"; and {others} more worker{'s' if others > 1 else ''}" if others > 0 else ""
+    return "waits: " + "; ".join(reasons) + more
 
 
-def why_unplaceable(task: Wanted, hosts: Sequence[Host]) -> str | None:
-    """Return why no registered worker could ever hold the task (507), or None: one could, or none is registered."""
-    reasons = [(host.name, why_never(task, host)) for host in hosts]
-    if not reasons or any(reason is None for _, reason in reasons):
-        return None
-    return "; ".join(f"{name}: {reason}" for name, reason in reasons[:3])
+def why_unplaceable(demand: Demand, hosts: Iterable[Host]) -> str | None:
+    """Return why no registered worker could ever hold the task (507), or None: one could, or none is registered.
+
+    Reads `hosts` no further than to the first that could.
+    """
+    reasons: list[str] = []
+    for host in hosts:
+        reason = why_never(demand, host)
+        if reason is None:
+            return None
+        if len(reasons) < NAMED:
+            reasons.append(f"{host.name}: {reason}")
+    return "; ".join(reasons) or None
 
 
-def _reason(task: Wanted, host: Host) -> str:
+def _reason(demand: Demand, host: Host) -> str:
     if not host.ready:
         return host.trouble or "it is not running"
-    return why_not_now(task, host) or "it is free"
+    return why_not_now(demand, host) or "it is free"
 
 
 def _largest(capacity: float, used: float, size: float) -> float:

@@ -121,7 +121,7 @@ def up(
             _supervise(parts, in_force, wake, received)
         finally:
             end_sandboxes = bool(received) and received[0] == signal.SIGINT and not leave_running
-            _stop(parts, wish if end_sandboxes else None)
+            _stop(parts, wish if end_sandboxes else None, in_force.stop_wait_seconds)
 
 
 def _supervise(parts: list[Part], in_force: settings.Settings, wake: threading.Event, received: list[int]) -> None:
@@ -136,9 +136,9 @@ def _supervise(parts: list[Part], in_force: settings.Settings, wake: threading.E
                 part.restart_if_dead()
 
 
-def _stop(parts: list[Part], wish: Path | None) -> None:
-    """End the parts; with `wish`, the sandboxes too."""
-    deadline = time.monotonic() + STOP_SECONDS
+def _stop(parts: list[Part], wish: Path | None, wait_seconds: float) -> None:
+    """End the parts; with `wish`, the sandboxes too. Else the worker may first wait for them for `wait_seconds`."""
+    deadline = time.monotonic() + STOP_SECONDS + (0 if wish else wait_seconds)
     api, worker = parts
     if wish is not None:
         click.echo("sandbox up: stopping, running tasks end too", err=True)

@@ -20,6 +20,20 @@ def missing(what: str, how: str) -> None:
     pytest.skip(message)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--all-faults", action="store_true", help="the long tests of the fault suite, too")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deselect the long tests of the fault suite unless they are asked for."""
+    if config.getoption("--all-faults"):
+        return
+    long = [item for item in items if item.get_closest_marker("faults_long")]
+    if long:
+        config.hook.pytest_deselected(items=long)
+        items[:] = [item for item in items if item not in long]
+
+
 @pytest.fixture(scope="session")
 def docker_engine() -> None:
     """A Docker Engine with the sandbox images."""

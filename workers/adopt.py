@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Collection, Iterable
+from datetime import datetime
 
-from orchestrator import clock
 from orchestrator.journal import StaleClaim
 from orchestrator.models import Attempt as AttemptRow
 from orchestrator.models import Claim, Task
@@ -14,6 +14,7 @@ from orchestrator.services.cancel import conclude_cancelled
 from orchestrator.services.conclude import CancelRequested, give_back
 from orchestrator.states import RAN
 from orchestrator.store import attempts as attempt_rows
+from workers import boot_clock
 from workers.attempt import Attempt
 from workers.custody import destroy_sandbox, start_pump
 from workers.equipment import Equipment
@@ -33,8 +34,8 @@ def adopt(equipment: Equipment, held: Collection[Claim], resume: Callable[[Attem
     already. Raises `EngineUnavailable`, `StoreUnavailable`: call again.
     """
     name = equipment.product.settings.worker_name
-    with equipment.product.database.read() as tx:
-        live = attempt_rows.live_on(tx, name)
+    with equipment.product.database.write() as tx:  # behind the last word of the worker before us, commit included
+        live = attempt_rows.live_on(tx, name, for_update=True)
     sandboxes = equipment.backend.find()
     for task, row in live:
         if row.claim in held:
@@ -79,18 +80,26 @@ def restored(equipment: Equipment, task: Task, row: AttemptRow) -> Attempt:
     attempt = Attempt(equipment, task, row.claim, state=task.state, commit=row.commit, sandbox=row.sandbox)
     if row.image and row.image_digest:
         attempt.image = Image(row.image, row.image_digest)
-    attempt.undo.callback(attempt.directory.destroy)
+    attempt.verdict = row.verdict or {}
+    attempt.uncollected = bool(attempt.verdict.get("uncollected"))
+    attempt.undo.callback(attempt.discard_directory)
     attempt.undo.callback(destroy_sandbox, attempt)
-    if row.running_at is not None:
-        ran = max(0.0, (clock.now() - row.running_at).total_seconds())
-        attempt.running_since = time.monotonic() - ran
+    attempt.running_since = time.monotonic() - (_ran(row) or 0.0)
     progress = Progress.load(row.spool_offset, row.output_bytes, row.dropped_bytes)
     start_pump(attempt, progress)
     return attempt
 
 
+def _ran(row: AttemptRow) -> float | None:
+    """For how many seconds the command had been running, by the host's boot clock; None: another boot began."""
+    return boot_clock.elapsed(row.running_clock) if row.running_clock else None
+
+
 def _stored_verdict(row: AttemptRow) -> Verdict | None:
-    return Verdict(row.verdict["kind"]) if row.verdict else None
+    """Why the attempt was being ended, if it was; a command that ran in another boot of the host ended with it."""
+    if row.verdict:
+        return Verdict(row.verdict["kind"])
+    return Verdict.REBOOTED if row.running_clock and _ran(row) is None else None
 
 
 def remove_orphans(equipment: Equipment, busy: Iterable[Claim] = ()) -> None:
@@ -101,6 +110,7 @@ def remove_orphans(equipment: Equipment, busy: Iterable[Claim] = ()) -> None:
     with equipment.product.database.read() as tx:  # after the listing: what is newer than it is left alone
         keep = {row.claim for _, row in attempt_rows.live_on(tx, settings.worker_name)}
         keep |= attempt_rows.preserved_on(tx, settings.worker_name)
+        keep |= {row.claim for _, row in attempt_rows.uncollected_on(tx, settings.worker_name)}
     keep |= set(busy)
     for found in sandboxes:
         claim = claim_of(found.labels)
@@ -113,12 +123,18 @@ def remove_orphans(equipment: Equipment, busy: Iterable[Claim] = ()) -> None:
             AttemptDirectory(directory).destroy()
 
 
-def destroy_expired(equipment: Equipment) -> None:
-    """Destroy preserved sandboxes whose `preserve_for` is over, or whose task was purged; the state stays."""
+def destroy_expired(equipment: Equipment, at: datetime) -> None:
+    """Destroy preserved sandboxes whose time is over at `at`, or whose task was purged; the state stays."""
     product = equipment.product
     with product.database.read() as tx:
-        due = attempt_rows.preserved_due(tx, product.settings.worker_name, clock.now())
-    for row in due:
+        due = attempt_rows.preserved_due(tx, product.settings.worker_name, at)
+    destroy_preserved(equipment, due)
+
+
+def destroy_preserved(equipment: Equipment, rows: Iterable[AttemptRow]) -> None:
+    """Destroy these preserved sandboxes. One that cannot be destroyed now is due again next time."""
+    product = equipment.product
+    for row in rows:
         try:
             if row.sandbox:
                 equipment.backend.destroy(row.sandbox)

@@ -53,7 +53,11 @@ class StepFailed(Exception):
 
 @dataclass
 class Attempt:
-    """State of one attempt while this worker works on it. Used by its own thread; `signals` by any."""
+    """State of one attempt while this worker works on it. Used by its own thread; `signals` by any.
+
+    `verdict` is what is stored of its ending so far, for a worker that must go on with it. `uncollected`: what it
+    left could not be stored, so its directory stays.
+    """
 
     equipment: Equipment
     task: Task
@@ -68,6 +72,8 @@ class Attempt:
     running_since: float | None = None
     phase_deadline: float = float("inf")
     spooled_bytes: int = 0
+    verdict: dict[str, Any] = field(default_factory=dict)
+    uncollected: bool = False
 
     @cached_property
     def manifest(self) -> Manifest:
@@ -91,6 +97,11 @@ class Attempt:
         host: Host = self.equipment.as_host()
         return host.effective(self.task.requested)
 
+    def discard_directory(self) -> None:
+        """Undo of the workspace: gone, unless it holds what could not be stored yet."""
+        if not self.uncollected:
+            self.directory.destroy()
+
     def advance(self, event: Event, message: str, **facts: Any) -> None:
         """Record the next step; learn of a wish to cancel on the way. Raises `StaleClaim`."""
         product = self.equipment.product
@@ -105,8 +116,12 @@ class Attempt:
 
     def say(self, text: str) -> None:
         """Put the product's own words into the log."""
-        record = NewRecord(Kind.SYSTEM, clock.now(), "system", {"message": text})
-        self.equipment.writer.write(self.claim, [record])
+        self.equipment.writer.write(self.claim, [self.words(text)])
+
+    @staticmethod
+    def words(text: str) -> NewRecord:
+        """The product's own words as a record."""
+        return NewRecord(Kind.SYSTEM, clock.now(), "system", {"message": text})
 
     def interrupted(self) -> bool:
         return self.signals.asked_to_end() is not None

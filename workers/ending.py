@@ -5,9 +5,13 @@ from __future__ import annotations
 import logging
 import shlex
 import time
+from typing import Any
+
+import sqlalchemy as sa
 
 from orchestrator.artifacts import ArtifactStoreUnavailable
 from orchestrator.fault_points import reach
+from orchestrator.journal import StaleClaim
 from orchestrator.models import Task
 from orchestrator.outcomes import LOST_HINT, Outcome, Reason, failure, stopped
 from orchestrator.services.cancel import conclude_cancelled, confirmed
@@ -32,36 +36,57 @@ KILL_WAIT_SECONDS = 10.0
 EOF_WAIT_SECONDS = 5.0
 LAST_LINES_SECONDS = 0.2
 STORE_TRIES = 5
-KILLED = 128 + 9
+ENDED_BY_SIGNAL = (128 + 9, 128 + 15)
 REMOVAL_SECONDS = 0.5
 ENGINE_RETRY_SECONDS = 1.0
 
 
 def finish(attempt: Attempt, verdict: Verdict, outcome: Outcome | None) -> None:
-    """Bring the attempt to its end. `outcome` is given when a step failed; else the command's end decides."""
+    """Bring the attempt to its end. `outcome` is given when a step failed; else the command's end decides.
+
+    Raises `StaleClaim`: another one writes about this attempt now.
+    """
     if verdict is Verdict.STALE:
-        return  # the undo destroys the sandbox; another one writes now
+        raise StaleClaim(attempt.claim)
+    if "outcome" not in attempt.verdict:
+        outcome = _wind_up(attempt, verdict, outcome)
+    else:  # a worker before us came so far
+        outcome = Outcome.from_dict(attempt.verdict["outcome"])
+        attempt.undo.close()
+    reach("before_conclude")
+    _conclude(attempt, outcome)
+    reach("concluded")
+
+
+def _wind_up(attempt: Attempt, verdict: Verdict, outcome: Outcome | None) -> Outcome:
+    """Stop, drain, collect, and destroy if that must come before the end is told; return how it ended."""
     ran = attempt.state in RAN
     if verdict is Verdict.EXITED and attempt.pump is not None:
         attempt.pump.wait_end(LAST_LINES_SECONDS)  # so that the log reads in the order of things
     if attempt.state is State.RUNNING:
-        attempt.advance(Event.ENDED, _ENDING_WORDS[verdict], verdict={"kind": verdict.value})
+        attempt.verdict = {"kind": verdict.value}
+        attempt.advance(Event.ENDED, _ENDING_WORDS[verdict], verdict=attempt.verdict)
     reach("ended")
     exit_code, oom_killed, broken = _stop(attempt, verdict)
     reach("sandbox_stopped")
     outcome = outcome or broken or _judge(attempt, verdict, exit_code, oom_killed=oom_killed)
     if ran:
         if verdict is not Verdict.EXITED:
-            attempt.note(verdict={"kind": verdict.value, "stopped": True})
-        _drain(attempt)
+            _remember(attempt, stopped=True)
+        drain(attempt)
         reach("output_drained")
         outcome = _collect(attempt, outcome)
         reach("artifacts_stored")
     if _must_be_gone_first(attempt, outcome, exit_code):
+        if ran:  # with the sandbox goes its exit code: a worker that has to go on from here must know it
+            _remember(attempt, outcome=outcome.to_dict(), uncollected=attempt.uncollected)
         attempt.undo.close()
-    reach("before_conclude")
-    _conclude(attempt, outcome)
-    reach("concluded")
+    return outcome
+
+
+def _remember(attempt: Attempt, **facts: Any) -> None:
+    attempt.verdict = attempt.verdict | facts
+    attempt.note(verdict=attempt.verdict)
 
 
 def _must_be_gone_first(attempt: Attempt, outcome: Outcome, exit_code: int | None) -> bool:
@@ -77,6 +102,7 @@ _ENDING_WORDS = {
     Verdict.TIMEOUT: "the command is being stopped: its timeout is over",
     Verdict.IDLE: "the command is being stopped: it printed nothing for idle_timeout",
     Verdict.STOPPING: "the command is being stopped: its worker ends",
+    Verdict.REBOOTED: "the command ended with its host; its output is being stored",
     Verdict.STALE: "",
 }
 
@@ -91,28 +117,49 @@ def _stop(attempt: Attempt, verdict: Verdict) -> tuple[int | None, bool, Outcome
             if verdict is not Verdict.EXITED and backend.inspect(sandbox).running:
                 _terminate(attempt, sandbox)
             found = _wait_ended(attempt, sandbox)
-            broken = None
-            if verdict is Verdict.EXITED and found.exit_code == KILLED and not found.oom_killed:
-                broken = _killed_by_whom(attempt, sandbox)
+            broken = _broken(attempt, sandbox, found) if verdict is Verdict.EXITED else None
             return found.exit_code, found.oom_killed, broken
         except SandboxGone:
             message = "the sandbox was removed from outside while the task ran"
             hint = "find out who removes containers on this worker's host"
             return None, False, failure(Reason.SANDBOX_ERROR, message, hint=hint)
         except EngineUnavailable as error:  # without its answer nothing can be said of the task: wait for it
+            attempt.equipment.outages.note()
             log.warning("engine away, ending later", extra={"task": attempt.claim.task_id, "error": str(error)})
             time.sleep(ENGINE_RETRY_SECONDS)
         except SandboxError as error:
             return None, False, failure(Reason.SANDBOX_ERROR, str(error), hint="see `sandbox doctor`")
 
 
+def _broken(attempt: Attempt, sandbox: str, found: Inspection) -> Outcome | None:
+    """An end that is none of the command's own."""
+    if found.exit_code in ENDED_BY_SIGNAL and not found.oom_killed:
+        killer = _killed_by_whom(attempt, sandbox)
+        if killer is not None:
+            return killer
+    # A second before the event, because an engine that is stopped tells of its sandboxes' ends on its way out.
+    if not attempt.equipment.outages.since(attempt.signals.certain_until - 1.0):
+        return None
+    if attempt.equipment.backend.survives_restart():
+        return None
+    message = "the engine of this worker was restarted while the task ran, and took the sandbox with it"
+    hint = "turn on live-restore in the engine's daemon.json, so that its restart leaves sandboxes alone"
+    return failure(Reason.SANDBOX_ERROR, message, hint=hint)
+
+
 def _killed_by_whom(attempt: Attempt, sandbox: str) -> Outcome | None:
-    """A KILL that neither the command nor the kernel's memory killer explains. Raises `SandboxGone`."""
+    """A signal that neither the command nor the kernel's memory killer explains. Raises `SandboxGone`.
+
+    Called only where this worker has sent none itself.
+    """
     if attempt.directory.stopped_by_keeper.exists():
         message = "the keeper stopped the sandbox: its worker could not renew its lease"
         return failure(Reason.WORKER_LOST, message, hint=LOST_HINT)
     time.sleep(REMOVAL_SECONDS)  # `docker rm --force` kills first: is it being removed?
     attempt.equipment.backend.inspect(sandbox)
+    if attempt.equipment.backend.killed_from_outside(sandbox):
+        message = "the sandbox was killed from outside (`docker kill` or `docker stop`) while the task ran"
+        return failure(Reason.SANDBOX_ERROR, message, hint="find out who stops containers on this worker's host")
     return None
 
 
@@ -136,13 +183,18 @@ def _terminate(attempt: Attempt, sandbox: str) -> None:
         signals.wait_exit(KILL_WAIT_SECONDS)
 
 
+_LOSSES = {
+    Verdict.STOPPING: "the worker was stopped, or its drain's deadline passed, while it had this task",
+    Verdict.REBOOTED: "the worker's host was booted again while the task ran",
+}
+
+
 def _judge(attempt: Attempt, verdict: Verdict, exit_code: int | None, *, oom_killed: bool) -> Outcome:
     lifecycle = attempt.manifest.lifecycle
     if verdict is Verdict.CANCELLED:
         return confirmed(_as_stored(attempt), exit_code)
-    if verdict is Verdict.STOPPING:
-        message = "the worker was stopped while it had this task"
-        return failure(Reason.WORKER_LOST, message, hint=LOST_HINT)
+    if verdict in _LOSSES:
+        return failure(Reason.WORKER_LOST, _LOSSES[verdict], hint=LOST_HINT)
     if verdict is Verdict.TIMEOUT:
         message = f"the command ran longer than lifecycle.timeout ({lifecycle.timeout_seconds} s)"
         return stopped(Reason.TIMEOUT, message, exit_code, hint="raise lifecycle.timeout, or do less in one task")
@@ -166,7 +218,7 @@ def _as_stored(attempt: Attempt) -> Task:
     return patiently(read)
 
 
-def _drain(attempt: Attempt) -> None:
+def drain(attempt: Attempt) -> None:
     """Wait until all that the command printed is in the journal."""
     pump = attempt.pump
     if pump is None or attempt.sandbox is None or pump.wait_end(EOF_WAIT_SECONDS):
@@ -184,11 +236,15 @@ def _collect(attempt: Attempt, outcome: Outcome) -> Outcome:
     """Store the artifacts; a user's failure stays what it is even when that does not work."""
     deadline = time.monotonic() + attempt.manifest.lifecycle.collect_timeout_seconds
     attempt.phase_deadline = deadline
-    if not attempt.manifest.lifecycle.artifact_patterns and attempt.commit is None:
+    if attempt.verdict.get("collected") or not leaves_anything(attempt):
         return outcome
+    if not attempt.directory.workspace.is_dir():  # the store was restored to a time before this attempt's end
+        attempt.say("the workspace is gone: there is nothing to collect")
+        return _without_artifacts(outcome, "the workspace is gone", "see the worker's log")
     for number in range(1, STORE_TRIES + 1):
         try:
-            _store(attempt, _gather(attempt, deadline))
+            attempt.verdict = attempt.verdict | {"collected": True}
+            store_artifacts(attempt, gather(attempt, deadline), verdict=attempt.verdict)
             return outcome
         except (ArtifactStoreUnavailable, OSError) as error:
             why = str(error)
@@ -196,12 +252,26 @@ def _collect(attempt: Attempt, outcome: Outcome) -> Outcome:
             if time.monotonic() + 2**number > deadline:
                 break
             time.sleep(2 ** (number - 1))
+    attempt.verdict.pop("collected")
+    attempt.uncollected = True
+    attempt.say("the artifacts stay on the worker's host, which goes on trying to store them")
+    hint = f"worker {attempt.equipment.product.settings.worker_name} keeps them and tries again; see `sandbox doctor`"
+    return _without_artifacts(outcome, why, hint)
+
+
+def _without_artifacts(outcome: Outcome, why: str, hint: str) -> Outcome:
+    """A failure stays what it is; a success without its artifacts is none."""
     if outcome.reason is not Reason.EXIT_ZERO:
         return outcome
-    return failure(Reason.ARTIFACT_ERROR, f"the artifacts could not be stored: {why}", hint="see `sandbox doctor`")
+    return failure(Reason.ARTIFACT_ERROR, f"the artifacts could not be stored: {why}", hint=hint)
 
 
-def _gather(attempt: Attempt, deadline: float) -> Collection:
+def leaves_anything(attempt: Attempt) -> bool:
+    """Tell whether there is anything to collect: what the manifest names, or a patch."""
+    return bool(attempt.manifest.lifecycle.artifact_patterns) or attempt.commit is not None
+
+
+def gather(attempt: Attempt, deadline: float) -> Collection:
     settings, claim = attempt.equipment.product.settings, attempt.claim
     limits = CollectLimits(settings.artifact_max_count, settings.artifact_max_bytes, deadline)
     collector = Collector(attempt.equipment.product.artifacts, claim, storage_prefix(claim.task_id), limits)
@@ -224,24 +294,22 @@ def _add_patch(attempt: Attempt, collector: Collector, commit: str) -> None:
             collector.add_file(patch, f"{attempt.claim.task_id}.patch")
 
 
-def _store(attempt: Attempt, found: Collection) -> None:
-    def write() -> None:
-        with attempt.equipment.product.database.write() as tx:
-            artifact_rows.replace_all(tx, attempt.claim.task_id, attempt.claim.attempt, found.stored)
+def store_artifacts(attempt: Attempt, found: Collection, **facts: Any) -> None:
+    """List the artifacts, say so in the journal and note `facts`: all of it or, when a worker dies here, nothing."""
+    records = [attempt.words(line) for line in found.report()] + [artifact_stored(one) for one in found.stored]
 
-    patiently(write)
-    for line in found.report():
-        attempt.say(line)
-    records = [artifact_stored(one) for one in found.stored]
-    if records:
-        attempt.equipment.writer.write(attempt.claim, records)
+    def write(tx: sa.Connection) -> None:
+        artifact_rows.replace_all(tx, attempt.claim.task_id, attempt.claim.attempt, found.stored)
+
+    attempt.equipment.writer.write(attempt.claim, records, beside=write, **facts)
 
 
 def _conclude(attempt: Attempt, outcome: Outcome) -> None:
     product, claim = attempt.equipment.product, attempt.claim
     hint = _preserve_hint(attempt, outcome)
     try:
-        state = patiently(lambda: conclude(product, claim, outcome, preserve_hint=hint))
+        left = attempt.uncollected
+        state = patiently(lambda: conclude(product, claim, outcome, preserve_hint=hint, uncollected=left))
     except CancelRequested:
         attempt.undo.close()
         patiently(lambda: conclude_cancelled(product, claim, outcome.exit_code))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from importlib import metadata
 
 from orchestrator import clock
 from orchestrator.manifest import Repository
@@ -15,8 +17,9 @@ from orchestrator.product import Product
 from orchestrator.store.workers import as_host
 from workers import egress
 from workers.agents import AGENTS
-from workers.journal_writer import JournalWriter
+from workers.journal_writer import Writer
 from workers.keeper_client import KeeperClient
+from workers.outages import Outages
 from workers.sandbox.port import SandboxBackend
 
 NETWORK_MODES = ("isolated",)
@@ -30,9 +33,12 @@ class Equipment:
     product: Product
     backend: SandboxBackend
     keeper: KeeperClient
-    writer: JournalWriter
+    writer: Writer
     installation: str
+    host_id: str
     size: Resources
+    outages: Outages = field(default_factory=Outages)
+    salvaging: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def git_image(self) -> str:
@@ -54,6 +60,8 @@ class Equipment:
             heartbeat=0,
             heartbeat_at=now,
             registered_at=now,
+            host_id=self.host_id,
+            version=metadata.version("sandbox-orchestrator"),
         )
 
     def as_host(self) -> Host:

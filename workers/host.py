@@ -8,23 +8,29 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-from orchestrator.models import Claim
+from orchestrator.clock import SteadyClock
+from orchestrator.models import Claim, Worker
 from orchestrator.services import fleet
 from orchestrator.services.claim import claim
+from orchestrator.services.fleet import WorkerNameTaken
 from orchestrator.store import attempts as attempt_rows
 from orchestrator.store import tasks
 from orchestrator.store.database import StoreUnavailable
 from orchestrator.store.workers import UnknownWorker
 from workers.adopt import adopt, destroy_expired, remove_orphans
 from workers.attempt import Attempt
+from workers.disk import DiskWatch
 from workers.equipment import Equipment
 from workers.keeper_client import KeeperRefused, KeeperUnavailable
 from workers.runner import FROM_RUNNING, STEPS, resume_ending, run
+from workers.salvage import salvage
 from workers.sandbox.port import EngineUnavailable, SandboxError, SandboxGone
 from workers.supervisor import Verdict
 
 log = logging.getLogger(__name__)
 
+CLOSING = "it is stopping, and takes no tasks any more"
+ANNOUNCE_SECONDS = 60.0
 INSPECT_SECONDS = 30.0
 """The second source beside the engine's events, which can stop silently (fault F23)."""
 ORPHANS_SECONDS = 60.0
@@ -43,9 +49,12 @@ class WorkerHost:
         self._name = equipment.product.settings.worker_name
         self._lock = threading.Lock()
         self._attempts: dict[Claim, Attempt] = {}
+        self._closing = threading.Event()
         self._stop = threading.Event()
         self._adoption: str | None = ADOPTING
         self._engine: str | None = None
+        self._disk = DiskWatch(equipment)
+        self._clock = SteadyClock()
         self._unknown: set[Claim] = set()
         self._beat_soon = threading.Event()
         self._lease = threading.Lock()
@@ -66,11 +75,21 @@ class WorkerHost:
         self._spawn(f"cancel-{task_id}.{attempt}", self._look_at_wishes)
 
     def stop_taking(self) -> None:
-        """From now on nothing is claimed."""
-        self._stop.set()
+        """From now on nothing is claimed, and placement is told so."""
+        self._closing.set()
+        self._beat_soon.set()
+
+    def wait_for_attempts(self, patience_seconds: float, hurry: threading.Event) -> None:
+        """Let what runs come to its end, at most so long; `hurry` ends the wait. The lease is kept meanwhile."""
+        deadline = time.monotonic() + patience_seconds
+        while (left := len(self._running())) and time.monotonic() < deadline:
+            log.info("waiting for attempts to end", extra={"attempts": left})
+            if hurry.wait(min(ANNOUNCE_SECONDS, max(0.0, deadline - time.monotonic()))):
+                return
 
     def leave(self, adopt_seconds: float) -> None:
         """Say goodbye: running sandboxes go on and wait so long for this worker's return."""
+        self._closing.set()
         self._stop.set()
         with self._lease, suppress(KeeperUnavailable, KeeperRefused):
             self._equipment.keeper.pause_lease(adopt_seconds)
@@ -79,6 +98,7 @@ class WorkerHost:
 
     def end_all(self, patience_seconds: float) -> None:
         """End every attempt (they follow `lifecycle.retry`), then say goodbye."""
+        self._closing.set()
         deadline = time.monotonic() + patience_seconds
         while (left := self._running()) and time.monotonic() < deadline:
             for attempt in left:
@@ -95,7 +115,7 @@ class WorkerHost:
             attempt.signals.stale()
 
     def _claim_and_run(self, task_id: str, number: int) -> None:
-        if self._stop.is_set():
+        if self._closing.is_set():
             return
         try:
             task = claim(self._product, self._name, task_id, number)
@@ -140,6 +160,7 @@ class WorkerHost:
             self._adoption = self._adopt()
             self._beat_soon.set()
             if self._adoption is None:
+                self._spawn("salvage", self._salvage)
                 return
             self._stop.wait(RETRY_SECONDS)
 
@@ -154,52 +175,80 @@ class WorkerHost:
             return f"it cannot take back what ran here before: {error}"
         return None
 
+    def _salvage(self) -> None:
+        """Beside the taking of new tasks: storing what was left may take a while."""
+        try:
+            salvage(self._equipment)
+        except EXPECTED as error:
+            log.warning("what was left is stored later", extra={"error": str(error)})
+        except Exception:
+            log.exception("what was left is stored later")
+
     def _heartbeats(self) -> None:
+        pause = self._product.settings.heartbeat_seconds
         while not self._stop.is_set():
-            self._beat_soon.wait(self._product.settings.heartbeat_seconds)
+            self._beat_soon.wait(pause)
             self._beat_soon.clear()
+            pause = self._product.settings.heartbeat_seconds
             try:
-                self._beat()
+                self._obey(self._beat())
                 self._look_at_wishes()
                 self._reconcile()
-            except UnknownWorker as error:
-                log.error("worker removed from the store", extra={"why": str(error)})  # noqa: TRY400
+            except (UnknownWorker, WorkerNameTaken) as error:
+                log.error("worker is not in the store any more", extra={"why": str(error)})  # noqa: TRY400
+                self._look_at_wishes_if_possible()
+            except StoreUnavailable as error:  # the lease runs: be there as soon as the store is
+                log.warning("heartbeat not stored", extra={"error": str(error)})
+                pause = min(pause, RETRY_SECONDS)
             except EXPECTED as error:
                 log.warning("heartbeat incomplete", extra={"error": str(error)})
             except Exception:
                 log.exception("heartbeat failed")
 
-    def _beat(self) -> None:
+    def _beat(self) -> Worker:
         try:
-            fleet.heartbeat(self._product, self._name, self._trouble())
+            seen = fleet.heartbeat(self._product, self._name, self._trouble(), host_id=self._equipment.host_id)
         except StoreUnavailable:
             # With SQLite nobody else can take the tasks while the store is away, so the sandboxes may go on.
             if self._product.database.is_sqlite:
                 self._renew_keeper()
             raise
         self._renew_keeper()
+        return seen
+
+    def _obey(self, seen: Worker) -> None:
+        """A drain whose deadline is over ends what still runs."""
+        if seen.draining and seen.drain_until is not None and self._clock.now() >= seen.drain_until:
+            for attempt in self._running():
+                attempt.signals.stop()
 
     def _trouble(self) -> str | None:
-        return self._adoption or self._engine
+        closing = CLOSING if self._closing.is_set() else None
+        return closing or self._adoption or self._engine or self._disk.trouble
 
     def _renew_keeper(self) -> None:
         with self._lease:
             if not self._stop.is_set():  # after the goodbye the keeper waits for a successor
-                self._equipment.keeper.renew(self._product.settings.stop_after_seconds)
+                self._equipment.keeper.renew(self._product.settings.keeper_lease_seconds)
 
     def _watch_engine(self) -> None:
         """Ask the engine regularly, in a thread of its own: one that hangs must not cost the lease."""
+        clock = SteadyClock()
         while not self._stop.is_set():
-            before = self._engine
+            before = self._engine, self._disk.trouble
             try:
                 self._equipment.backend.ping()
                 self._engine = None
-                destroy_expired(self._equipment)
+                destroy_expired(self._equipment, clock.now())
+                self._disk.look()
             except EngineUnavailable as error:
+                self._equipment.outages.note()
                 self._engine = str(error)
+            except (StoreUnavailable, OSError) as error:
+                log.warning("disk and preserved sandboxes not looked at", extra={"error": str(error)})
             except Exception:
-                log.exception("preserved sandboxes not looked at")
-            if (before is None) != (self._engine is None):
+                log.exception("disk and preserved sandboxes not looked at")
+            if [one is None for one in before] != [one is None for one in (self._engine, self._disk.trouble)]:
                 self._beat_soon.set()
             self._stop.wait(self._product.settings.heartbeat_seconds)
 
@@ -214,6 +263,10 @@ class WorkerHost:
             log.warning("attempts in nobody's hands", extra={"claims": str(unknown & self._unknown)})
             self._adopt()
         self._unknown = unknown
+
+    def _look_at_wishes_if_possible(self) -> None:
+        with suppress(StoreUnavailable):
+            self._look_at_wishes()
 
     def _look_at_wishes(self) -> None:
         """The store is the truth: wishes to cancel, and claims that are not ours any more."""
@@ -238,6 +291,7 @@ class WorkerHost:
                     else:
                         self._inspect_all()
             except (EngineUnavailable, SandboxError) as error:
+                self._equipment.outages.note()
                 log.warning("engine events broke off, subscribing again", extra={"error": str(error)})
             except Exception:
                 log.exception("engine events broke off, subscribing again")
@@ -246,7 +300,7 @@ class WorkerHost:
     def _ended(self, sandbox: str) -> None:
         for attempt in self._running():
             if attempt.sandbox == sandbox:
-                attempt.signals.exited()
+                attempt.signals.exit_event()
 
     def _inspect_all(self) -> None:
         for attempt in self._running():
@@ -257,7 +311,9 @@ class WorkerHost:
             return
         try:
             found = self._equipment.backend.inspect(attempt.sandbox)
-            if found.started and not found.running:
+            if found.running:
+                attempt.signals.seen_running()
+            elif found.started:
                 attempt.signals.exited()
         except SandboxGone:
             attempt.signals.exited()
@@ -271,6 +327,7 @@ class WorkerHost:
                 self._inspect_all()
                 if time.monotonic() - last_orphans > ORPHANS_SECONDS and self._adoption is None:
                     last_orphans = time.monotonic()
+                    salvage(self._equipment)
                     remove_orphans(self._equipment, [attempt.claim for attempt in self._running()])
             except EXPECTED as error:
                 log.warning("look around incomplete", extra={"error": str(error)})

@@ -8,33 +8,56 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
+
+import sqlalchemy as sa
 
 from orchestrator import journal
 from orchestrator.journal import StaleClaim
 from orchestrator.models import Claim, NewRecord
 from orchestrator.store.database import Database, StoreUnavailable
+from workers.patience import patiently
 
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 0.5
 MAX_BATCHES = 64
 
+Beside = Callable[[sa.Connection], None]
+"""What is to be stored in the same transaction as the records."""
+
+
+class Writer(Protocol):
+    """Takes what an attempt has to say. `write` blocks until it is stored; it waits while the store is away."""
+
+    def write(
+        self, claim: Claim, records: Sequence[NewRecord], *, beside: Beside | None = None, **progress: Any
+    ) -> None:
+        """Store records, `progress` (columns of the attempt) and what `beside` does: all or nothing.
+
+        Raises `StaleClaim` when the attempt is not the writer's any more.
+        """
+
 
 @dataclass
 class Batch:
-    """Records of one attempt and the facts to store with them. `stored` is set once they are committed."""
+    """Records of one attempt and what to store with them. `stored` is set once they are committed.
+
+    `last_seq` is where they ended in a transaction whose commit may or may not have reached the store.
+    """
 
     claim: Claim
     records: Sequence[NewRecord]
     progress: dict[str, Any] = field(default_factory=dict)
+    beside: Beside | None = None
     stored: threading.Event = field(default_factory=threading.Event)
     stale: bool = False
+    last_seq: int | None = None
     failure: Exception | None = None
 
 
 class JournalWriter:
-    """`write` blocks until stored; while the store is away it waits, and so does its caller."""
+    """The `Writer` of live attempts: few transactions for many of them."""
 
     def __init__(self, database: Database, on_stale: Callable[[Claim], None]) -> None:
         self._database = database
@@ -43,9 +66,10 @@ class JournalWriter:
         self._thread = threading.Thread(target=self._run, name="journal-writer", daemon=True)
         self._thread.start()
 
-    def write(self, claim: Claim, records: Sequence[NewRecord], **progress: Any) -> None:
-        """Store records in the name of a claim; raise `StaleClaim` when it is not the writer's any more."""
-        batch = Batch(claim, records, progress)
+    def write(
+        self, claim: Claim, records: Sequence[NewRecord], *, beside: Beside | None = None, **progress: Any
+    ) -> None:
+        batch = Batch(claim, records, progress, beside)
         self._queue.put(batch)
         batch.stored.wait()
         if batch.stale:
@@ -69,10 +93,7 @@ class JournalWriter:
             try:
                 with self._database.write() as tx:
                     for batch in batches:
-                        try:
-                            journal.append(tx, batch.claim, batch.records, **batch.progress)
-                        except StaleClaim:  # its UPDATE matched no row: nothing of it was written
-                            batch.stale = True
+                        _append(tx, batch)
                 return
             except StoreUnavailable as error:
                 log.warning("store unavailable, output waits in the spool", extra={"error": str(error)})
@@ -85,3 +106,39 @@ class JournalWriter:
                 for batch in batches:
                     self._store([batch])
                 return
+
+
+def _append(tx: sa.Connection, batch: Batch) -> None:
+    """Once, also when the answer to an earlier commit was lost: the store tells whether it holds the records."""
+    if batch.last_seq is not None and journal.holds(tx, batch.claim, batch.last_seq, batch.records):
+        return
+    try:
+        batch.last_seq = journal.append(tx, batch.claim, batch.records, **batch.progress)
+    except StaleClaim:  # its UPDATE matched no row: nothing of it was written
+        batch.stale = True
+        return
+    if batch.beside is not None:
+        batch.beside(tx)
+
+
+class LateWriter:
+    """The `Writer` of an attempt that ended without its worker, for what that worker finds on its return."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def write(
+        self, claim: Claim, records: Sequence[NewRecord], *, beside: Beside | None = None, **progress: Any
+    ) -> None:
+        last_seq: int | None = None
+
+        def store() -> None:
+            nonlocal last_seq
+            with self._database.write() as tx:
+                if last_seq is not None and journal.holds(tx, claim, last_seq, records):
+                    return
+                last_seq = journal.append_late(tx, claim, records, **progress)
+                if beside is not None:
+                    beside(tx)
+
+        patiently(store)

@@ -15,6 +15,8 @@ from orchestrator.journal import StaleClaim
 from orchestrator.manifest import ManifestPolicy, Repository
 from orchestrator.outcomes import Fault, Outcome, Reason, failure
 from orchestrator.states import BEFORE_RUNNING, Event, State
+from orchestrator.store.database import StoreUnavailable
+from workers import boot_clock
 from workers.applied import applied_limits
 from workers.attempt import Attempt, PhaseOver, StepFailed, Stopped
 from workers.custody import destroy_sandbox, hold_output, printed_since, sandbox_of, start_pump
@@ -24,6 +26,7 @@ from workers.git import CloneFailed, clone
 from workers.helper import HelperStopped
 from workers.keeper_client import KeeperRefused, KeeperUnavailable
 from workers.output import Progress
+from workers.salvage import leave_behind
 from workers.sandbox.launcher import gate_script
 from workers.sandbox.port import EngineUnavailable, ImageUnavailable, SandboxError
 from workers.supervisor import Limits, Verdict
@@ -41,7 +44,7 @@ def make_workspace(attempt: Attempt) -> None:
         names = ", ".join(secret.name for secret in attempt.manifest.secrets)
         message = f"secrets cannot be handed in by this version: {names}"
         raise StepFailed(failure(Reason.SECRET_UNAVAILABLE, message, hint="take them out of the manifest"))
-    attempt.undo.callback(attempt.directory.destroy)
+    attempt.undo.callback(attempt.discard_directory)
     reach("claimed")
     attempt.directory.create()
     repository = attempt.manifest.repository
@@ -117,13 +120,16 @@ def open_gate(attempt: Attempt) -> None:
     script = attempt.directory.script_path() if attempt.agent.script(manifest) is not None else None
     launch = attempt.agent.launch(manifest, script)
     cwd = WORKSPACE_TARGET + (f"/{repository.subpath}" if repository and repository.subpath else "")
-    attempt.advance(Event.GATE_OPENED, "the command runs")
+    attempt.advance(Event.GATE_OPENED, "the command runs", running_clock=boot_clock.now())
+    attempt.signals.seen_running()
     attempt.running_since = time.monotonic()
     attempt.phase_deadline = float("inf")
     reach("gate_announced")
     attempt.check()
     attempt.equipment.keeper.write(
-        sandbox_of(attempt), gate_script(launch.command, launch.environment, cwd), half_close=True
+        sandbox_of(attempt),
+        gate_script(launch.command, launch.environment, cwd, attempt.directory.log_marker()),
+        half_close=True,
     )
     reach("gate_opened")
 
@@ -147,9 +153,14 @@ def run(attempt: Attempt, steps: tuple[Step, ...] = STEPS) -> None:
     """Work through the recipe to the attempt's end. Never raises: an attempt always ends with a fact."""
     try:
         with attempt.undo:
-            _to_its_end(attempt, steps)
-    except StaleClaim as error:
-        log.warning("attempt abandoned", extra={"task": attempt.claim.task_id, "why": str(error)})
+            try:
+                _to_its_end(attempt, steps)
+            except StaleClaim as error:
+                log.warning("attempt abandoned", extra={"task": attempt.claim.task_id, "why": str(error)})
+                attempt.undo.pop_all()
+                leave_behind(attempt)
+    except (EngineUnavailable, StoreUnavailable) as error:  # the worker's next look around goes on with it
+        log.warning("attempt left behind", extra={"task": attempt.claim.task_id, "error": str(error)})
     except Exception:
         log.exception("attempt could not be cleaned up", extra={"task": attempt.claim.task_id})
 
@@ -199,6 +210,9 @@ def _work(attempt: Attempt, steps: tuple[Step, ...]) -> tuple[Verdict, Outcome |
         outcome = error.outcome
     except (SandboxError, KeeperUnavailable, KeeperRefused, EgressUnavailable) as error:
         outcome = failure(Reason.SANDBOX_ERROR, str(error), hint="see `sandbox doctor`")
+    except OSError as error:  # a full disk, most often
+        message = f"the worker's host could not do its part: {error}"
+        outcome = failure(Reason.SANDBOX_ERROR, message, hint="look at the disk below SANDBOX_DATA_DIR on that host")
     return Verdict.EXITED, outcome
 
 

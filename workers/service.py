@@ -5,7 +5,10 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import signal
+import threading
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -52,12 +55,26 @@ def serve(settings: Settings) -> None:
         if (settings.run_dir / END_SANDBOXES).exists():
             host.end_all(END_ALL_PATIENCE_SECONDS)
         else:
+            with _second_signal() as hurry:
+                host.wait_for_attempts(settings.stop_wait_seconds, hurry)
             host.leave(settings.adopt_seconds)
         reaper.stop()
         log.info("worker stopped", extra={"worker": settings.worker_name})
         # The attempts' threads go on until the very end; leaving without joining them is what adoption is for.
         logging.shutdown()
         os._exit(0)
+
+
+@contextmanager
+def _second_signal() -> Iterator[threading.Event]:
+    """Set by a TERM or INT that comes after the first one: the operator does not want to wait any longer."""
+    hurry = threading.Event()
+    previous = {number: signal.signal(number, lambda *_: hurry.set()) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield hurry
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 class WorkerRunsAlready(Exception):
@@ -108,14 +125,26 @@ def _host(product: Product) -> WorkerHost:
         backend=backend,
         keeper=KeeperClient(
             settings.run_dir / f"keeper-{settings.worker_name}",
-            stop_after_seconds=settings.stop_after_seconds,
+            stop_after_seconds=settings.keeper_lease_seconds,
+            starts=not settings.keeper_service,
         ),
         writer=JournalWriter(product.database, claim_lost),
         installation=installation,
+        host_id=_host_id(settings),
         size=_size(backend, product),
     )
     hosts.append(WorkerHost(equipment))
     return hosts[0]
+
+
+def _host_id(settings: Settings) -> str:
+    """What tells this host and data directory from others: made once, kept beside the work."""
+    path = settings.data_dir / "host-id"
+    if not path.exists():
+        fresh = path.with_suffix(".new")
+        fresh.write_text(uuid.uuid4().hex + "\n", encoding="ascii")
+        fresh.rename(path)
+    return path.read_text(encoding="ascii").strip()
 
 
 def _size(backend: SandboxBackend, product: Product) -> Resources:

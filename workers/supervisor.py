@@ -18,7 +18,9 @@ class Verdict(StrEnum):
     STALE = "stale"
     """The claim is lost: destroy, write nothing."""
     STOPPING = "stopping"
-    """The worker itself ends (Ctrl-C of `up`): its attempts end too."""
+    """The worker itself ends (Ctrl-C of `up`), or its drain's deadline is over: its attempts end too."""
+    REBOOTED = "rebooted"
+    """The host was booted again while the command ran: it ended then, without an exit code that means anything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +43,26 @@ class Signals:
         self._stale = False
         self._stopping = False
         self._active_at = time.monotonic()
+        self._certain_until = time.monotonic()
 
     def exited(self) -> None:
         with self._changed:
             self._exited = True
             self._changed.notify_all()
+
+    def exit_event(self) -> None:
+        """The engine itself told of the end, just now."""
+        self.seen_running()
+        self.exited()
+
+    def seen_running(self) -> None:
+        """The engine says that it runs."""
+        self._certain_until = time.monotonic()
+
+    @property
+    def certain_until(self) -> float:
+        """Up to when it is known that the sandbox ran, or how it ended (monotonic seconds)."""
+        return self._certain_until
 
     def cancel(self, *, force: bool) -> None:
         with self._changed:

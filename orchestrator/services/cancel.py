@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 class TaskNotFound(Exception):
     """No task has this id."""
 
+    exit_code = 3
+
     def __init__(self, task_id: str) -> None:
         super().__init__(f"no task has the id {task_id!r}; `sandbox task list` shows those there are")
         self.task_id = task_id

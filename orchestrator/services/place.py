@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -11,16 +11,11 @@ from prometheus_client import Histogram
 
 from orchestrator import placement
 from orchestrator.broker.messages import Broker, BrokerUnavailable
-from orchestrator.manifest import Manifest
-from orchestrator.models import Resources
-from orchestrator.placement import Wanted
-from orchestrator.store import queue, workers
-from orchestrator.store.queue import Candidate
+from orchestrator.store import queue, waiting, workers
+from orchestrator.store.queue import Line
 
 log = logging.getLogger(__name__)
 
-ROUND = 256
-"""Pending tasks looked at in one round: its cost stays flat as the queue grows."""
 _LOCK_KEY = 0x5A4DB0C6
 
 PLACEMENT_SECONDS = Histogram(
@@ -49,32 +44,25 @@ def place(tx: sa.Connection, at: datetime) -> list[Message]:
 
     Called when room appeared: an attempt ended, a worker reported.
     """
-    waiting = queue.candidates(tx, at, ROUND)
-    if not waiting:
-        return []
-    messages = _assign(tx, waiting, at)
-    if len(waiting) == ROUND:  # a crowd that waits for one worker must not hide the task that fits another
-        rooms = [host.room for host in workers.hosts(tx) if host.has_room]
-        messages += _assign(tx, queue.candidates(tx, at, ROUND, rooms), at) if rooms else []
-    return messages
+    queue.end_backoff(tx, at)
+    return _assign(tx, queue.lines(tx), at)
 
 
 @PLACEMENT_SECONDS.time()
 def place_one(tx: sa.Connection, task_id: str, at: datetime) -> list[Message]:
     """Place a task that was just stored. No room appeared, so the others that wait need no second look."""
-    return _assign(tx, queue.candidates(tx, at, 1, only=task_id), at)
+    return _assign(tx, queue.line_of(tx, task_id), at)
 
 
-def _assign(tx: sa.Connection, candidates: list[Candidate], at: datetime) -> list[Message]:
-    waiting = {one.wanted.task_id: one for one in candidates}
-    result = placement.place([one.wanted for one in candidates], workers.hosts(tx))
-    news = [(task_id, why) for task_id, why in result.waiting.items() if waiting[task_id].reason != why]
-    queue.set_waiting(tx, news)
-    return [
-        (one.worker, one.task_id, waiting[one.task_id].attempt + 1)
-        for one in result.assignments
-        if queue.assign(tx, one, at)
-    ]
+def _assign(tx: sa.Connection, lines: Mapping[str, Line], at: datetime) -> list[Message]:
+    if not lines:
+        return []
+    hosts, registered = workers.hosts(tx)
+    result = placement.place({key: line.tasks for key, line in lines.items()}, hosts, registered=registered)
+    news = {demand: reason for demand, reason in result.waiting.items() if lines[demand].reason != reason}
+    waiting.set_reasons(tx, news)
+    attempts = ((one.worker, one.task_id, queue.assign(tx, one, at)) for one in result.assignments)
+    return [(worker, task_id, attempt) for worker, task_id, attempt in attempts if attempt is not None]
 
 
 def deliver(broker: Broker, messages: Iterable[Message]) -> None:
@@ -85,15 +73,3 @@ def deliver(broker: Broker, messages: Iterable[Message]) -> None:
         except BrokerUnavailable as error:
             log.warning("broker unavailable, message will be sent again", extra={"task": task_id, "error": str(error)})
             return
-
-
-def wanted(manifest: Manifest, task_id: str, at: datetime) -> Wanted:
-    return Wanted(
-        task_id=task_id,
-        priority=manifest.priority,
-        created_at=at,
-        requested=Resources(manifest.vm.cpus, manifest.vm.memory_bytes, manifest.vm.disk_bytes),
-        profile=manifest.vm.profile,
-        network_mode=manifest.vm.network_mode,
-        agent=manifest.agent,
-    )

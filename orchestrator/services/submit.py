@@ -13,7 +13,7 @@ from orchestrator import clock, fault_points, placement
 from orchestrator.manifest import InvalidManifest, Manifest, ManifestError
 from orchestrator.models import Resources, Task
 from orchestrator.product import Product
-from orchestrator.services.place import deliver, place_one, take_turn, wanted
+from orchestrator.services.place import deliver, place_one, take_turn
 from orchestrator.store import idempotency, tasks, workers
 
 log = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ def submit(
         if earlier is not None:
             return earlier
         _check_parent(tx, manifest)
-        _check_capacity(tx, manifest, task_id)
+        _check_capacity(tx, manifest)
         message = "accepted; waits for a worker"
         task = tasks.insert(tx, task_id, manifest, at=at, message=message, rerun_of=rerun_of)
         if idempotency_key:
@@ -81,13 +81,12 @@ def _check_parent(tx: sa.Connection, manifest: Manifest) -> None:
         raise InvalidManifest([ManifestError("parent_id", "/parent_id", None, None, "reference", message)])
 
 
-def _check_capacity(tx: sa.Connection, manifest: Manifest, task_id: str) -> None:
-    fleet = workers.hosts(tx)
-    asked = wanted(manifest, task_id, clock.now())
-    why = placement.why_unplaceable(asked, fleet)
+def _check_capacity(tx: sa.Connection, manifest: Manifest) -> None:
+    demand = placement.demand_of(manifest)
+    why = placement.why_unplaceable(demand, workers.registered(tx))
     if why is not None:
-        best = max((host.capacity for host in fleet), key=lambda one: (one.cpus, one.memory_bytes))
-        raise InsufficientResources(why, asked.requested, best)
+        best = max((host.capacity for host in workers.registered(tx)), key=lambda one: (one.cpus, one.memory_bytes))
+        raise InsufficientResources(why, demand.requested, best)
 
 
 def _fingerprint(manifest: Manifest) -> str:

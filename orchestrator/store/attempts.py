@@ -70,13 +70,49 @@ def finish(tx: sa.Connection, claim: Claim, state: State, outcome: Outcome, at: 
     )
 
 
-def live_on(tx: sa.Connection, worker: str) -> list[tuple[Task, Attempt]]:
-    """What a worker owns: active tasks with their present attempt."""
+def live_on(tx: sa.Connection, worker: str, *, for_update: bool = False) -> list[tuple[Task, Attempt]]:
+    """What a worker owns: active tasks with their present attempt.
+
+    `for_update` waits for whatever still writes about them, and keeps others from it until this transaction ends.
+    """
     active = [state.value for state in ACTIVE]
-    query = sa.select(tasks).where(tasks.c.worker == worker, tasks.c.state.in_(active))
+    held = (tasks.c.worker == worker, tasks.c.finished_at.is_(None))  # which an index finds
+    query = sa.select(tasks).where(*held, tasks.c.state.in_(active))
+    if for_update:
+        query = query.with_for_update()
     found = [rows.task(row) for row in tx.execute(query).mappings()]
     pairs = [(task, get(tx, task.id, task.attempt)) for task in found]
     return [(task, attempt) for task, attempt in pairs if attempt is not None]
+
+
+def owned_by_worker(tx: sa.Connection) -> dict[str, list[str]]:
+    """The ids of the tasks each worker owns; one that owns nothing is not in it."""
+    query = sa.select(tasks.c.worker, tasks.c.id).where(tasks.c.state.in_([state.value for state in ACTIVE]))
+    owned: dict[str, list[str]] = {}
+    held = (tasks.c.worker.is_not(None), tasks.c.finished_at.is_(None))  # which an index finds
+    for worker, task_id in tx.execute(query.where(*held).order_by(tasks.c.id)):
+        owned.setdefault(worker, []).append(task_id)
+    return owned
+
+
+def mark_uncollected(tx: sa.Connection, claim: Claim) -> None:
+    """The attempt's worker may still hold its log's tail and its artifacts."""
+    where = (table.c.task_id == claim.task_id, table.c.number == claim.attempt)
+    tx.execute(table.update().where(*where).values(uncollected=True))
+
+
+def mark_collected(tx: sa.Connection, claim: Claim) -> None:
+    """Nothing of the attempt is left on its worker."""
+    where = (table.c.task_id == claim.task_id, table.c.number == claim.attempt)
+    tx.execute(table.update().where(*where).values(uncollected=False))
+
+
+def uncollected_on(tx: sa.Connection, worker: str) -> list[tuple[Task, Attempt]]:
+    """Attempts that ended and left something on a worker that is not stored yet, with their tasks."""
+    query = sa.select(table).where(table.c.worker == worker, table.c.uncollected)
+    found = [rows.attempt(row) for row in tx.execute(query).mappings()]
+    pairs = [(tx.execute(sa.select(tasks).where(tasks.c.id == one.task_id)).mappings().one(), one) for one in found]
+    return [(rows.task(task), one) for task, one in pairs]
 
 
 def preserved_due(tx: sa.Connection, worker: str, at: datetime) -> list[Attempt]:
@@ -87,6 +123,12 @@ def preserved_due(tx: sa.Connection, worker: str, at: datetime) -> list[Attempt]
         .where(table.c.worker == worker, table.c.preserved, tasks.c.preserve_until <= at)
     )
     return [rows.attempt(row) for row in tx.execute(query).mappings()]
+
+
+def preserved_rows(tx: sa.Connection, worker: str) -> list[Attempt]:
+    """The preserved attempts on a worker, the oldest first."""
+    query = sa.select(table).where(table.c.worker == worker, table.c.preserved)
+    return [rows.attempt(row) for row in tx.execute(query.order_by(table.c.finished_at)).mappings()]
 
 
 def preserved_on(tx: sa.Connection, worker: str) -> set[Claim]:

@@ -27,6 +27,8 @@ CHANNEL = "sandbox_journal"
 class StoreUnavailable(Exception):
     """The store does not answer; nothing was written. Try again when it is back."""
 
+    exit_code = 5
+
 
 class Database:
     """Transactions on the store. Thread-safe; one object a process.

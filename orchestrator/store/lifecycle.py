@@ -46,6 +46,8 @@ def transition(
     }
     if new_state in TERMINAL:
         values["finished_at"] = at
+    if columns.get("outcome"):
+        values["outcome_reason"] = columns["outcome"]["reason"]
     if expected is State.PENDING:
         values["started_at"] = sa.func.coalesce(tasks.c.started_at, sa.literal(at, tasks.c.started_at.type))
     seq = tx.scalar(

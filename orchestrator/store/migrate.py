@@ -16,25 +16,27 @@ from orchestrator.store.tables import installation, records
 
 HEAD = "0002"
 """The newest migration. Compared before Alembic is imported: it costs 10 MB in every process."""
+_SCRIPTS = resources.files("orchestrator.store") / "migrations"
 _LOCK_KEY = 0x5A4DB0C5
 
 
 class StoreTooNew(Exception):
     """The store was written by a newer version of the product; start that version."""
 
+    exit_code = 4
+
 
 def migrate(database: Database) -> None:
     """Run the missing migrations, one process at a time. Raises `StoreTooNew`, `StoreUnavailable`."""
     database.ping()
-    if _version(database) == HEAD:
+    if version_of(database) == HEAD:
         _follow_transactions(database)
         return
     with _one_at_a_time(database):
-        version = _version(database)
+        version = version_of(database)
         if version == HEAD:
             return
-        if version is not None and version > HEAD:
-            raise StoreTooNew(f"the store has schema {version}, this version knows {HEAD}: start the newer version")
+        _check_age(version)
         _upgrade(database)
 
 
@@ -45,6 +47,7 @@ def _follow_transactions(database: Database) -> None:
     """
     if database.is_sqlite:
         return
+    database.installation_id()  # whose row holds the base
     now = sa.cast(sa.cast(sa.func.pg_current_xact_id(), sa.String), sa.BigInteger)
     with database.write() as tx:
         last = tx.scalar(sa.select(sa.func.max(records.c.transaction_id))) or 0
@@ -55,19 +58,36 @@ def _follow_transactions(database: Database) -> None:
         )
 
 
+def missing(database: Database) -> list[str]:
+    """What `migrate` would run, oldest first: number and subject. Raises `StoreTooNew`, `StoreUnavailable`."""
+    from alembic.script import ScriptDirectory  # noqa: PLC0415 - see HEAD
+
+    version = version_of(database)
+    if version == HEAD:
+        return []
+    _check_age(version)
+    found = ScriptDirectory(str(_SCRIPTS)).iterate_revisions("head", version or "base")
+    return [f"{one.revision} {one.doc}" for one in found][::-1]
+
+
+def _check_age(version: str | None) -> None:
+    if version is not None and version > HEAD:
+        raise StoreTooNew(f"the store has schema {version}, this version knows {HEAD}: start the newer version")
+
+
 def _upgrade(database: Database) -> None:
     from alembic import command  # noqa: PLC0415 - see HEAD
     from alembic.config import Config  # noqa: PLC0415
 
     config = Config()
-    scripts = resources.files("orchestrator.store") / "migrations"
-    config.set_main_option("script_location", str(scripts))
+    config.set_main_option("script_location", str(_SCRIPTS))
     with database.engine.connect() as connection:
         config.attributes["connection"] = connection.execution_options(write=True)
         command.upgrade(config, "head")
 
 
-def _version(database: Database) -> str | None:
+def version_of(database: Database) -> str | None:
+    """The newest migration the store has seen; None for a store without tables. Raises `StoreUnavailable`."""
     with database.read() as tx:
         if not sa.inspect(tx).has_table("alembic_version"):
             return None

@@ -37,7 +37,17 @@ installation = sa.Table(
     sa.Column("transaction_base", sa.BigInteger, nullable=False, server_default="0"),
 )
 
-_WAITING = sa.text("state = 'pending' AND worker IS NULL")
+
+def _where(condition: str) -> dict[str, Any]:
+    """A partial index. A query uses it only if its own words say the same: literals, not bound parameters."""
+    return {"sqlite_where": sa.text(condition), "postgresql_where": sa.text(condition)}
+
+
+def _flagged(column: str) -> dict[str, Any]:
+    return {"sqlite_where": sa.text(f"{column} = 1"), "postgresql_where": sa.text(column)}
+
+
+_WAITING = _where("state = 'pending' AND worker IS NULL AND not_before IS NULL")
 
 tasks = sa.Table(
     "tasks",
@@ -63,6 +73,7 @@ tasks = sa.Table(
     sa.Column("profile", sa.String, nullable=False),
     sa.Column("network_mode", sa.String, nullable=False),
     sa.Column("agent", sa.String, nullable=False),
+    sa.Column("demand", sa.String, nullable=False, server_default=""),
     sa.Column("held_cpus", sa.Float),
     sa.Column("held_memory_bytes", sa.BigInteger),
     sa.Column("held_disk_bytes", sa.BigInteger),
@@ -76,26 +87,42 @@ tasks = sa.Table(
     sa.Column("purged_at", Instant),
     sa.Column("exit_code", sa.Integer),
     sa.Column("outcome", sa.JSON),
+    sa.Column("outcome_reason", sa.String),
     sa.Column("applied", sa.JSON),
     sa.Column("cancellation", sa.JSON),
     sa.Column("output_bytes", sa.BigInteger, nullable=False),
     sa.Column("last_activity_at", Instant),
     sa.Column("next_seq", sa.BigInteger, nullable=False),
     sa.Column("archived_at", Instant),
-    sa.Index("tasks_by_state", "state", "priority", "created_at"),
+    # Lists, each in one order: a page is read from its end of an index, however many tasks there are.
     sa.Index("tasks_by_creation", "created_at", "id"),
-    sa.Index("tasks_by_worker", "worker", "state"),
-    sa.Index("tasks_by_parent", "parent_id"),
-    sa.Index("tasks_by_finish", "finished_at"),
-    # What a round of placement looks at, in its order: the round's cost does not grow with the queue.
+    sa.Index("tasks_by_start", "started_at", "id"),
+    sa.Index("tasks_by_change", "state_changed_at", "id"),
+    sa.Index("tasks_by_name", "name", "id"),
+    sa.Index("tasks_by_state", "state", "created_at", "id"),
+    sa.Index("tasks_by_parent", "parent_id", "created_at", "id"),
+    # Placement: the most urgent that wait, the most urgent of each demand, and what each worker holds.
+    sa.Index("tasks_waiting", sa.text("priority DESC"), "created_at", "id", **_WAITING),
+    sa.Index("tasks_waiting_alike", "demand", sa.text("priority DESC"), "created_at", "id", **_WAITING),
     sa.Index(
-        "tasks_waiting",
-        sa.text("priority DESC"),
-        "created_at",
-        "id",
-        sqlite_where=_WAITING,
-        postgresql_where=_WAITING,
+        "tasks_held", "worker", "held_cpus", "held_memory_bytes", "held_disk_bytes",
+        **_where("worker IS NOT NULL AND finished_at IS NULL"),
     ),
+    # The reaper's questions of each second: each index holds only what may be due.
+    sa.Index("tasks_unclaimed", "sent_at", **_where("state = 'pending' AND worker IS NOT NULL")),
+    sa.Index("tasks_expiring", "queue_deadline", **_where("state = 'pending'")),
+    sa.Index("tasks_backing_off", "not_before", **_where("not_before IS NOT NULL")),
+    sa.Index("tasks_unpurged", "finished_at", **_where("finished_at IS NOT NULL AND purged_at IS NULL")),
+    sa.Index("tasks_unarchived", "finished_at", **_where("finished_at IS NOT NULL AND archived_at IS NULL")),
+    # What `/metrics` counts.
+    sa.Index("tasks_ended", "outcome_reason", "output_bytes", **_where("finished_at IS NOT NULL")),
+)  # fmt: skip
+
+waits = sa.Table(
+    "waits",
+    metadata,
+    sa.Column("demand", sa.String, primary_key=True),
+    sa.Column("reason", sa.String, nullable=False),
 )
 
 labels = sa.Table(
@@ -104,7 +131,8 @@ labels = sa.Table(
     sa.Column("task_id", sa.String, sa.ForeignKey("tasks.id"), primary_key=True),
     sa.Column("key", sa.String, primary_key=True),
     sa.Column("value", sa.String, nullable=False),
-    sa.Index("task_labels_by_value", "key", "value", "task_id"),
+    sa.Column("created_at", Instant, nullable=False, server_default="0"),
+    sa.Index("task_labels_by_value", "key", "value", "created_at", "task_id"),
 )
 
 attempts = sa.Table(
@@ -132,7 +160,9 @@ attempts = sa.Table(
     sa.Column("preserved", sa.Boolean, nullable=False),
     sa.Column("uncollected", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Index("attempts_by_worker", "worker", "finished_at"),
-    sa.Index("attempts_uncollected", "worker", "uncollected"),
+    # What a worker asks at each heartbeat: what it still has, not what it ever had.
+    sa.Index("attempts_uncollected", "worker", **_flagged("uncollected")),
+    sa.Index("attempts_preserved", "worker", **_flagged("preserved")),
 )
 
 records = sa.Table(
@@ -211,4 +241,5 @@ idempotency_keys = sa.Table(
     sa.Column("fingerprint", sa.String, nullable=False),
     sa.Column("task_id", sa.String, sa.ForeignKey("tasks.id"), nullable=False),
     sa.Column("created_at", Instant, nullable=False),
+    sa.Index("idempotency_keys_by_task", "task_id"),  # or each task that goes would be looked for in all of them
 )

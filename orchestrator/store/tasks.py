@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
@@ -12,9 +11,12 @@ from orchestrator import journal
 from orchestrator.journal import StaleClaim
 from orchestrator.manifest import Manifest
 from orchestrator.models import Cancellation, Kind, NewRecord, Task
-from orchestrator.states import State
+from orchestrator.placement import demand_of
+from orchestrator.states import TERMINAL, State
 from orchestrator.store import rows
+from orchestrator.store.matching import Matching, Query
 from orchestrator.store.tables import labels, tasks
+from orchestrator.store.waiting import TASK_COLUMNS
 
 
 class DuplicateTask(Exception):
@@ -23,19 +25,6 @@ class DuplicateTask(Exception):
     def __init__(self, existing: Task) -> None:
         super().__init__(f"task {existing.id} exists already; choose another metadata.id, or leave it out")
         self.existing = existing
-
-
-@dataclass(frozen=True, slots=True)
-class Query:
-    """What `GET /tasks` may ask for."""
-
-    states: tuple[State, ...] = ()
-    labels: tuple[tuple[str, str], ...] = ()
-    parent_id: str | None = None
-    limit: int = 100
-    offset: int = 0
-    sort: str = "created_at"
-    descending: bool = True
 
 
 def insert(
@@ -62,6 +51,7 @@ def insert(
         "profile": manifest.vm.profile,
         "network_mode": manifest.vm.network_mode,
         "agent": manifest.agent,
+        "demand": demand_of(manifest).key,
         "counted_attempts": 0,
         "uncounted_losses": 0,
         "created_at": at,
@@ -78,8 +68,8 @@ def insert(
             raise
         raise DuplicateTask(existing) from None
     if manifest.labels:
-        pairs = [{"task_id": task_id, "key": key, "value": value} for key, value in manifest.labels.items()]
-        tx.execute(labels.insert(), pairs)
+        given = {"task_id": task_id, "created_at": at}
+        tx.execute(labels.insert(), [{**given, "key": key, "value": value} for key, value in manifest.labels.items()])
     body = {"previous_state": None, "new_state": State.PENDING.value, "state_message": message}
     journal.insert(tx, task_id, 0, 1, [NewRecord(Kind.STATE_CHANGE, at, body=body)])
     task = get(tx, task_id)
@@ -89,26 +79,18 @@ def insert(
 
 def get(tx: sa.Connection, task_id: str, *, for_update: bool = False) -> Task | None:
     """Return a task; `for_update` keeps others from changing it until this transaction ends (SQLite always does)."""
-    query = sa.select(tasks).where(tasks.c.id == task_id)
+    query = sa.select(*TASK_COLUMNS).where(tasks.c.id == task_id)
     row = tx.execute(query.with_for_update() if for_update else query).mappings().first()
     return rows.task(row) if row else None
 
 
 def find(tx: sa.Connection, query: Query) -> tuple[list[Task], int]:
     """Return one page and the number of all that match."""
-    where: list[sa.ColumnElement[bool]] = []
-    if query.states:
-        where.append(tasks.c.state.in_([state.value for state in query.states]))
-    if query.parent_id is not None:
-        where.append(tasks.c.parent_id == query.parent_id)
-    for key, value in query.labels:
-        match = sa.select(labels.c.task_id).where(labels.c.key == key, labels.c.value == value)
-        where.append(tasks.c.id.in_(match))
-    column = tasks.c[query.sort]
-    order = column.desc().nulls_last() if query.descending else column.asc().nulls_last()
-    page = sa.select(tasks).where(*where).order_by(order, tasks.c.id).limit(query.limit).offset(query.offset)
-    total = tx.scalar(sa.select(sa.func.count()).select_from(tasks).where(*where))
-    return [rows.task(row) for row in tx.execute(page).mappings()], int(total or 0)
+    matching = Matching(tx, query)
+    ids = matching.page(tx)
+    found = tx.execute(sa.select(*TASK_COLUMNS).where(tasks.c.id.in_(ids))).mappings()
+    by_id = {row["id"]: rows.task(row) for row in found}
+    return [by_id[one] for one in ids], matching.count(tx)
 
 
 def children_of(tx: sa.Connection, parent_id: str) -> list[str]:
@@ -142,6 +124,14 @@ def count_by_state(tx: sa.Connection) -> dict[str, int]:
 
 
 def outcome_counts(tx: sa.Connection) -> dict[str, int]:
-    reason = tasks.c.outcome["reason"].as_string()
+    reason = tasks.c.outcome_reason
     query = sa.select(reason, sa.func.count()).where(tasks.c.finished_at.is_not(None)).group_by(reason)
     return {row[0]: int(row[1]) for row in tx.execute(query)}
+
+
+def output_bytes(tx: sa.Connection) -> int:
+    """The output of all tasks. That of the ended ones is in an index: their rows are not read."""
+    total = sa.select(sa.func.coalesce(sa.func.sum(tasks.c.output_bytes), 0))
+    ended = tx.scalars(total.where(tasks.c.finished_at.is_not(None)).group_by(tasks.c.outcome_reason)).all()
+    living = [tx.scalar(total.where(tasks.c.state == state.value)) for state in State if state not in TERMINAL]
+    return sum(map(int, [*ended, *living]))

@@ -9,12 +9,14 @@ import platform
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 
-from tests.benchmarks import api, cancel, latency, output, rest, throughput
+from tests.benchmarks import api, cancel, latency, listing, output, placement, rest, throughput
 from tests.benchmarks.stack import BenchmarkFailed, Stack, running_stack
 from tests.benchmarks.table import Row, render
 
 Topic = Callable[[Stack, bool], list[Row]]
+StoreTopic = Callable[[bool], list[Row]]
 
 # In this order: rest before load, and the submissions, which leave thousands of pending tasks, last.
 TOPICS: dict[str, Topic] = {
@@ -29,6 +31,10 @@ TOPICS: dict[str, Topic] = {
     "api": lambda stack, quick: api.submissions(stack, 1 if quick else 5),
 }
 
+# These fill stores of their own and need no running product.
+STORE_TOPICS: dict[str, StoreTopic] = {"placement": placement.rounds, "listing": listing.pages}
+ALL = (*TOPICS, *STORE_TOPICS)
+
 
 def main() -> int:
     """Run the chosen topics; answers 1 when one of them gave no figure."""
@@ -36,13 +42,22 @@ def main() -> int:
     print(f"# Benchmark\n\n{_machine()}, image {options.image}\n")
     rows: list[Row] = []
     failures: list[str] = []
-    with running_stack(options.image) as stack:
-        for name in options.only:
-            print(f"measuring: {name}", file=sys.stderr)
-            try:
-                rows.extend(TOPICS[name](stack, options.quick))
-            except BenchmarkFailed as error:
-                failures.append(f"- {name}: no figure: {error}")
+
+    def measure(name: str, topic: StoreTopic) -> None:
+        print(f"measuring: {name}", file=sys.stderr)
+        try:
+            rows.extend(topic(options.quick))
+        except BenchmarkFailed as error:
+            failures.append(f"- {name}: no figure: {error}")
+
+    stacked = [name for name in options.only if name in TOPICS]
+    if stacked:
+        with running_stack(options.image) as stack:
+            for name in stacked:
+                measure(name, partial(TOPICS[name], stack))
+    for name in options.only:
+        if name in STORE_TOPICS:
+            measure(name, STORE_TOPICS[name])
     print(render(rows))
     if failures:
         print("\n" + "\n".join(failures))
@@ -52,17 +67,17 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--image", default="sandbox/basic:latest", help="image of the tasks and of docker run")
-    parser.add_argument("--only", default=list(TOPICS), type=_topics, help=f"comma list of {', '.join(TOPICS)}")
+    parser.add_argument("--only", default=list(ALL), type=_topics, help=f"comma list of {', '.join(ALL)}")
     parser.add_argument("--quick", action="store_true", help="a few samples each, to see that everything runs")
     return parser.parse_args()
 
 
 def _topics(text: str) -> list[str]:
     chosen = text.split(",")
-    unknown = [name for name in chosen if name not in TOPICS]
+    unknown = [name for name in chosen if name not in ALL]
     if unknown:
-        raise argparse.ArgumentTypeError(f"unknown: {', '.join(unknown)}; known: {', '.join(TOPICS)}")
-    return [name for name in TOPICS if name in chosen]
+        raise argparse.ArgumentTypeError(f"unknown: {', '.join(unknown)}; known: {', '.join(ALL)}")
+    return [name for name in ALL if name in chosen]
 
 
 def _machine() -> str:

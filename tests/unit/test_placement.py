@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import chain, repeat
 from typing import Any
 
 import pytest
@@ -11,7 +13,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.models import Overcommit, Resources
-from orchestrator.placement import NOTHING, Host, Wanted, place, why_never, why_not_now, why_unplaceable
+from orchestrator.placement import (
+    NAMED,
+    NOTHING,
+    Assignment,
+    Demand,
+    Host,
+    Placement,
+    Wanted,
+    place,
+    why_never,
+    why_not_now,
+    why_unplaceable,
+    why_waiting,
+)
 
 GIB = 1 << 30
 START = datetime(2026, 1, 29, tzinfo=UTC)
@@ -19,10 +34,45 @@ NO_OVERCOMMIT = Overcommit(1, 1, 1)
 
 
 def task(task_id: str = "t", *, cpus: float = 1, memory: float = 1, disk: float = 1, **fields: Any) -> Wanted:
-    requested = Resources(cpus, int(memory * GIB), int(disk * GIB))
+    requested = Resources(float(cpus), int(memory * GIB), int(disk * GIB))
     age = timedelta(seconds=fields.pop("second", 0))
-    known = {"priority": 0, "profile": "basic", "network_mode": "isolated", "agent": "run", **fields}
-    return Wanted(task_id=task_id, created_at=START + age, requested=requested, **known)
+    priority = fields.pop("priority", 0)
+    demand = Demand(requested, **{"profile": "basic", "network_mode": "isolated", "agent": "run", **fields})
+    return Wanted(task_id, priority, START + age, demand)
+
+
+def lines_of(tasks: Sequence[Wanted]) -> dict[str, list[Wanted]]:
+    lines: dict[str, list[Wanted]] = {}
+    for one in sorted(tasks, key=lambda one: one.urgency):
+        lines.setdefault(one.demand.key, []).append(one)
+    return lines
+
+
+def straightforward(tasks: Sequence[Wanted], hosts: Sequence[Host]) -> Placement:
+    """What `place` does, said plainly: every task tries every worker."""
+    result = Placement()
+    fleet = {host.name: host for host in hosts}
+    stuck: list[Wanted] = []
+    for one in sorted(tasks, key=lambda one: (-one.priority, one.created_at, one.task_id)):
+        fitting = [host for host in fleet.values() if host.ready and why_not_now(one.demand, host) is None]
+        if not fitting:
+            stuck.append(one)
+            continue
+        chosen = min(fitting, key=lambda host: (load(host), host.name))
+        held = chosen.effective(one.demand.requested)
+        fleet[chosen.name] = replace(chosen, used_slots=chosen.used_slots + 1, used=chosen.used + held)
+        result.assignments.append(Assignment(one.task_id, chosen.name, held))
+    named = sorted(fleet.values(), key=lambda host: host.name)[:NAMED]
+    result.waiting.update({one.demand.key: why_waiting(one.demand, named, len(fleet)) for one in stuck})
+    return result
+
+
+def load(host: Host) -> float:
+    return max(
+        host.used_slots / host.slots,
+        host.used.cpus / host.capacity.cpus,
+        host.used.memory_bytes / host.capacity.memory_bytes,
+    )
 
 
 def host(name: str = "w", *, cpus: float = 4, memory: float = 8, disk: float = 100, **fields: Any) -> Host:
@@ -38,15 +88,15 @@ def host(name: str = "w", *, cpus: float = 4, memory: float = 8, disk: float = 1
 
 
 def assigned(*tasks: Wanted, hosts: list[Host]) -> dict[str, str]:
-    return {one.task_id: one.worker for one in place(tasks, hosts).assignments}
+    return {one.task_id: one.worker for one in place(lines_of(tasks), hosts).assignments}
 
 
 def reason(wanted: Wanted, *hosts: Host) -> str:
-    return place([wanted], hosts).waiting[wanted.task_id]
+    return place(lines_of([wanted]), hosts).waiting[wanted.demand.key]
 
 
 def test_a_task_that_fits_is_assigned_and_holds_what_it_asked_for() -> None:
-    (found,) = place([task(cpus=2, memory=3, disk=4)], [host()]).assignments
+    (found,) = place(lines_of([task(cpus=2, memory=3, disk=4)]), [host()]).assignments
     assert (found.task_id, found.worker, found.held) == ("t", "w", Resources(2, 3 * GIB, 4 * GIB))
 
 
@@ -58,15 +108,15 @@ def test_higher_priority_goes_first_then_age_then_the_id() -> None:
         task("b", second=2, priority=-1),
         task("a", second=2, priority=-1),
     ]
-    order = [one.task_id for one in place(waiting, [host(slots=5, cpus=5)]).assignments]
+    order = [one.task_id for one in place(lines_of(waiting), [host(slots=5, cpus=5)]).assignments]
     assert order == ["urgent", "old", "young", "a", "b"]
 
 
 def test_a_task_that_does_not_fit_now_lets_a_smaller_one_pass() -> None:
     waiting = [task("large", cpus=4, priority=1), task("small", cpus=1)]
-    result = place(waiting, [host(cpus=4, used=Resources(1, 0, 0), used_slots=1)])
+    result = place(lines_of(waiting), [host(cpus=4, used=Resources(1, 0, 0), used_slots=1)])
     assert [one.task_id for one in result.assignments] == ["small"]
-    assert result.waiting == {"large": "waits: w: 3 of 4 cpus are free"}
+    assert result.waiting == {waiting[0].demand.key: "waits: w: less than 4 of its 4 cpus are free"}
 
 
 def test_tasks_are_spread_over_the_least_loaded_workers() -> None:
@@ -79,9 +129,9 @@ def test_tasks_are_spread_over_the_least_loaded_workers() -> None:
     ("wanted", "worker", "why"),
     [
         (task(), host(used_slots=4), "all 4 slots are taken"),
-        (task(cpus=2), host(used=Resources(3, 0, 0)), "1 of 4 cpus are free"),
-        (task(memory=2), host(used=Resources(0, 7 * GIB, 0)), "1G of memory are free"),
-        (task(disk=2), host(used=Resources(0, 0, 99 * GIB)), "1G of disk are free"),
+        (task(cpus=2), host(used=Resources(3, 0, 0)), "less than 2 of its 4 cpus are free"),
+        (task(memory=2), host(used=Resources(0, 7 * GIB, 0)), "less than 2G of its 8G of memory are free"),
+        (task(disk=2), host(used=Resources(0, 0, 99 * GIB)), "less than 2G of its 100G of disk are free"),
         (task(cpus=5), host(), "5 cpus are asked for and it has 4"),
         (task(memory=9), host(), "9G of memory are asked for and it has 8G"),
         (task(disk=101), host(), "101G of disk are asked for and it has 100G"),
@@ -108,48 +158,48 @@ def test_the_reason_names_three_workers_and_counts_the_others() -> None:
 
 def test_a_request_beyond_the_host_that_overcommit_allows_is_clamped_to_the_host() -> None:
     worker = host(cpus=2, memory=4, overcommit=Overcommit(4, 2, 1))
-    (found,) = place([task(cpus=8, memory=8, disk=1)], [worker]).assignments
+    (found,) = place(lines_of([task(cpus=8, memory=8, disk=1)]), [worker]).assignments
     assert found.held == Resources(2, 4 * GIB, GIB)
 
 
 def test_overcommit_promises_a_host_more_than_once() -> None:
     worker = host(cpus=2, memory=100, overcommit=Overcommit(2, 1, 1))
-    result = place([task(f"t{n}", cpus=2, second=n) for n in range(3)], [worker])
+    result = place(lines_of([task(f"t{n}", cpus=2, second=n) for n in range(3)]), [worker])
     assert [one.task_id for one in result.assignments] == ["t0", "t1"]
-    assert result.waiting["t2"] == "waits: w: 0 of 4 cpus are free"
+    assert list(result.waiting.values()) == ["waits: w: less than 2 of its 4 cpus are free"]
 
 
 def test_an_overcommit_below_one_keeps_a_part_of_the_host_back() -> None:
     worker = host(cpus=4, overcommit=Overcommit(0.5, 1, 1))
     assert assigned(task(cpus=2), hosts=[worker]) == {"t": "w"}
-    assert why_never(task(cpus=3), worker) == "3 cpus are asked for and it has 2"
+    assert why_never(task(cpus=3).demand, worker) == "3 cpus are asked for and it has 2"
 
 
 @pytest.mark.parametrize("cpus", [0.1, 0.3, 0.7, 1.1, 2.3])
 def test_as_many_fractions_of_a_cpu_fit_as_arithmetic_says(cpus: float) -> None:
     count = 30
     worker = host(cpus=round(cpus * count, 6), memory=100, slots=100)
-    result = place([task(f"t{n}", cpus=cpus, second=n) for n in range(count + 1)], [worker])
+    result = place(lines_of([task(f"t{n}", cpus=cpus, second=n) for n in range(count + 1)]), [worker])
     assert len(result.assignments) == count
 
 
 def test_nobody_could_ever_hold_it_only_when_no_registered_worker_could() -> None:
     small, large = host("small", cpus=2), host("large", cpus=8)
-    assert why_unplaceable(task(cpus=9), [small, large]) == (
+    assert why_unplaceable(task(cpus=9).demand, [small, large]) == (
         "small: 9 cpus are asked for and it has 2; large: 9 cpus are asked for and it has 8"
     )
-    assert why_unplaceable(task(cpus=8), [small, large]) is None
-    assert why_unplaceable(task(cpus=9), []) is None
+    assert why_unplaceable(task(cpus=8).demand, [small, large]) is None
+    assert why_unplaceable(task(cpus=9).demand, []) is None
 
 
 @pytest.mark.parametrize("state", [{"used_slots": 4}, {"used": Resources(4, 0, 0)}, {"ready": False}])
 def test_a_worker_that_is_full_or_stopped_could_hold_it_later(state: dict[str, Any]) -> None:
-    assert why_unplaceable(task(cpus=4), [host(**state)]) is None
+    assert why_unplaceable(task(cpus=4).demand, [host(**state)]) is None
 
 
 @pytest.mark.parametrize("asked", [{"agent": "claude"}, {"profile": "gpu"}, {"network_mode": "full"}])
 def test_what_no_worker_offers_can_never_be_placed(asked: dict[str, Any]) -> None:
-    assert why_unplaceable(task(**asked), [host("a"), host("b")]) is not None
+    assert why_unplaceable(task(**asked).demand, [host("a"), host("b")]) is not None
 
 
 CPUS = st.integers(1, 80).map(lambda tenths: tenths / 10)
@@ -194,7 +244,7 @@ def fleets(draw: st.DrawFn) -> list[Host]:
 
 @given(tasks=wanted_tasks(), hosts=fleets())
 def test_no_worker_is_ever_filled_beyond_its_capacity(tasks: list[Wanted], hosts: list[Host]) -> None:
-    assignments = place(tasks, hosts).assignments
+    assignments = place(lines_of(tasks), hosts).assignments
     for worker in hosts:
         held = [one.held for one in assignments if one.worker == worker.name]
         total = sum(held, NOTHING)
@@ -207,22 +257,69 @@ def test_no_worker_is_ever_filled_beyond_its_capacity(tasks: list[Wanted], hosts
 
 
 @given(tasks=wanted_tasks(), hosts=fleets())
-def test_every_task_is_assigned_or_has_a_reason(tasks: list[Wanted], hosts: list[Host]) -> None:
-    result = place(tasks, hosts)
-    placed = [one.task_id for one in result.assignments]
-    assert sorted([*placed, *result.waiting]) == sorted(one.task_id for one in tasks)
+def test_every_task_is_assigned_or_its_demand_has_a_reason(tasks: list[Wanted], hosts: list[Host]) -> None:
+    result = place(lines_of(tasks), hosts)
+    placed = {one.task_id for one in result.assignments}
+    assert len(placed) == len(result.assignments)
+    assert {one.demand.key for one in tasks if one.task_id not in placed} == set(result.waiting)
     assert all(why.startswith("waits: ") and "it is free" not in why for why in result.waiting.values())
+
+
+@given(tasks=wanted_tasks(), hosts=fleets(), used=fleets())
+def test_a_round_gives_what_trying_every_task_on_every_worker_gives(
+    tasks: list[Wanted], hosts: list[Host], used: list[Host]
+) -> None:
+    sizes = chain((other.size for other in used), repeat(NOTHING))
+    busy = [replace(one, used=one.effective(size), used_slots=1) for one, size in zip(hosts, sizes, strict=False)]
+    assert place(lines_of(tasks), busy) == straightforward(tasks, busy)
+
+
+@given(tasks=wanted_tasks(), hosts=fleets())
+def test_workers_without_room_that_no_reason_names_may_be_left_out(tasks: list[Wanted], hosts: list[Host]) -> None:
+    full = [replace(one, name=f"full-{one.name}", used_slots=one.slots) for one in hosts]
+    named = sorted([*hosts, *full], key=lambda one: one.name)[:NAMED]
+    part = [one for one in [*hosts, *full] if one.has_room or one in named]
+    assert place(lines_of(tasks), part, registered=2 * len(hosts)) == straightforward(tasks, [*hosts, *full])
+
+
+def test_a_line_is_read_no_further_than_its_tasks_are_assigned() -> None:
+    read: list[str] = []
+
+    def line() -> Iterator[Wanted]:
+        for number in range(100_000):
+            read.append(f"t{number}")
+            yield task(f"t{number}", second=number)
+
+    result = place({"alike": line()}, [host(slots=3)])
+    assert [one.task_id for one in result.assignments] == ["t0", "t1", "t2"]
+    assert read == ["t0", "t1", "t2", "t3"]
+
+
+def test_who_could_hold_it_is_looked_for_no_further_than_to_the_first() -> None:
+    def fleet() -> Iterator[Host]:
+        yield host("small", cpus=1)
+        yield host("large", cpus=8)
+        raise AssertionError("a third worker was looked at")
+
+    assert why_unplaceable(task(cpus=8).demand, fleet()) is None
+
+
+def test_demands_have_the_same_key_only_when_they_are_equal() -> None:
+    one = task("a", cpus=1, priority=3, second=9).demand
+    assert one.key == task("b", cpus=1.0).demand.key
+    others = [task(cpus=2), task(memory=2), task(disk=2), task(profile="p"), task(network_mode="n"), task(agent="a")]
+    assert len({one.key, *(other.demand.key for other in others)}) == 7
 
 
 @given(tasks=wanted_tasks(), hosts=fleets(), random=st.randoms(use_true_random=False))
 def test_the_same_tasks_and_workers_give_the_same_placement_in_any_order(
     tasks: list[Wanted], hosts: list[Host], random: Any
 ) -> None:
-    expected = place(tasks, hosts)
+    expected = place(lines_of(tasks), hosts)
     shuffled_tasks, shuffled_hosts = list(tasks), list(hosts)
     random.shuffle(shuffled_tasks)
     random.shuffle(shuffled_hosts)
-    assert place(shuffled_tasks, shuffled_hosts) == expected
+    assert place(lines_of(shuffled_tasks), shuffled_hosts) == expected
 
 
 @given(tasks=wanted_tasks(), hosts=fleets())
@@ -232,7 +329,7 @@ def test_what_waits_for_room_fits_an_idle_worker_and_what_is_507_fits_none(
     for wanted in tasks:
         idle = [replace(one, ready=True) for one in hosts]
         fits = bool(assigned(wanted, hosts=idle))
-        assert fits == (bool(hosts) and why_unplaceable(wanted, hosts) is None)
+        assert fits == (bool(hosts) and why_unplaceable(wanted.demand, hosts) is None)
 
 
 @given(tasks=wanted_tasks(), hosts=fleets(), used=fleets())
@@ -241,13 +338,5 @@ def test_the_room_of_a_worker_is_exactly_what_fits_on_it_now(
 ) -> None:
     for worker, other in zip(hosts, used, strict=False):
         busy = replace(worker, used=worker.effective(other.size))
-        room = busy.room
         for wanted in tasks:
-            asked = wanted.requested
-            fits = (
-                asked.cpus <= room.largest.cpus
-                and asked.memory_bytes <= room.largest.memory_bytes
-                and asked.disk_bytes <= room.largest.disk_bytes
-                and wanted.profile in room.profiles
-            )
-            assert fits == (why_not_now(wanted, busy) is None)
+            assert busy.room.holds(wanted.demand) == (why_not_now(wanted.demand, busy) is None)

@@ -38,9 +38,9 @@ class Cluster:
     def start(self) -> None:
         self._run("pg_ctl", "--wait", f"--log={self._directory}/log", "start")
 
-    def stop(self) -> None:
-        """Break every connection; what was committed is there again after `start`."""
-        self._run("pg_ctl", "--wait", "--mode=fast", "stop")
+    def stop(self, mode: str = "fast") -> None:
+        """Break every connection; what was committed is there again after `start`. As a crash with `immediate`."""
+        self._run("pg_ctl", "--wait", f"--mode={mode}", "stop")
 
     def url(self, database: str) -> str:
         return f"postgresql://postgres@/{database}?host={self._directory}"

@@ -17,6 +17,7 @@ from orchestrator.services.submit import submit
 from orchestrator.store import tasks
 from orchestrator.store.database import Database, StoreUnavailable
 from orchestrator.store.doorbell import Doorbell
+from orchestrator.store.matching import Query
 from tests.integration.store.cluster import Cluster
 from tests.integration.store.given import manifest_of, now, registered, running, submitted, together
 from tests.integration.store.processes import program
@@ -204,7 +205,7 @@ def test_a_server_that_is_stopped_is_unavailable_and_found_again_when_it_is_back
     assert now(product, "t").claim == mine
     write_something(product, mine)
     with product.database.read() as tx:
-        assert tasks.find(tx, tasks.Query())[1] == 1
+        assert tasks.find(tx, Query())[1] == 1
     while not doorbell.wait(0.1):
         pass
     write_something(product, mine)

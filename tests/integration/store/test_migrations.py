@@ -44,7 +44,8 @@ def test_the_migrations_build_exactly_the_tables_of_the_code(database: Database)
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         differences = compare_metadata(context, metadata)
     if database.is_sqlite:  # whose descending index columns Alembic cannot read back
-        differences = [one for one in differences if getattr(one[1], "name", None) != "tasks_waiting"]
+        unreadable = {"tasks_waiting", "tasks_waiting_alike"}
+        differences = [one for one in differences if getattr(one[1], "name", None) not in unreadable]
     assert differences == []
 
 

@@ -16,7 +16,6 @@ from orchestrator.outcomes import of_exit
 from orchestrator.product import Product
 from orchestrator.services.cancel import TaskNotFound, Wish, cancel
 from orchestrator.services.conclude import conclude
-from orchestrator.services.place import ROUND
 from orchestrator.services.purge import NotTerminal, purge, storage_prefix
 from orchestrator.services.rerun import merge, rerun
 from orchestrator.services.submit import IdempotencyKeyReused, InsufficientResources, submit
@@ -24,7 +23,9 @@ from orchestrator.states import State
 from orchestrator.store import artifacts, queue, tasks
 from orchestrator.store import attempts as attempt_rows
 from orchestrator.store.database import Database
-from orchestrator.store.tasks import DuplicateTask, Query
+from orchestrator.store.matching import Query
+from orchestrator.store.queue import DEMANDS
+from orchestrator.store.tasks import DuplicateTask
 from tests.integration.store.broker import StrictBroker
 from tests.integration.store.given import POLICY, manifest_of, now, registered, running, submitted, together
 
@@ -126,7 +127,7 @@ def test_a_parent_must_exist(product: Product) -> None:
 def test_a_crowd_that_waits_for_one_worker_does_not_hide_the_task_that_fits_another(product: Product) -> None:
     registered(product, "special", profiles=("agentic-dev",), slots=1)
     with product.database.write() as tx:
-        for number in range(ROUND + 5):
+        for number in range(DEMANDS + 5):
             found = manifest_of(vm={"profile": "agentic-dev"}, priority=1)
             tasks.insert(tx, f"crowd{number}", found, at=clock.now(), message="waits", rerun_of=None)
     registered(product, "w")

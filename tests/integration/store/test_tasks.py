@@ -20,7 +20,8 @@ from orchestrator.store import attempts as attempt_rows
 from orchestrator.store import queue, tasks
 from orchestrator.store.database import Database
 from orchestrator.store.lifecycle import transition
-from orchestrator.store.tasks import DuplicateTask, Query
+from orchestrator.store.matching import Query
+from orchestrator.store.tasks import DuplicateTask
 from tests.integration.store.given import manifest_of, now, registered, running, submitted
 
 AT = clock.now()
