@@ -4,10 +4,10 @@ PYTHON := $(VENV)/bin/python
 SHELL := /bin/bash
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check bench images lock
+.PHONY: help install demo test test-faults soak check bench images lock
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: ## packages, Docker Engine, .venv and sandbox images: what is missing of them
 	@.ci/install
@@ -17,6 +17,13 @@ demo: install ## start everything, run a real task on this repository, fetch its
 
 test: install ## all tests
 	@$(PYTHON) -m pytest
+
+test-faults: install ## the whole fault suite: every process may die (an hour on 2 cores)
+	@$(PYTHON) -m pytest --all-faults tests/e2e/faults
+
+SOAK := --seconds 600 --tasks 300
+soak: install ## random faults under load for ten minutes; SOAK="--seconds 600 --tasks 300 --seed 1" repeats one
+	@$(PYTHON) -m tests.e2e.faults.soak $(SOAK)
 
 check: install ## lint, format, types, architecture
 	$(VENV)/bin/ruff check .
@@ -31,8 +38,11 @@ images: install ## build the sandbox images again, base included
 	@$(VENV)/bin/sandbox image build --force agentic-dev
 
 # The build backend is locked with the rest, so that the editable installation needs nothing unhashed.
-lock: install ## renew requirements.lock from pyproject.toml
+lock: install ## renew requirements.lock and .ci/server.lock from pyproject.toml
 	$(PYTHON) -m pip install --quiet uv
 	printf 'hatchling>=1.25\neditables>=0.5\n' | $(VENV)/bin/uv pip compile --quiet --upgrade --universal \
 	    --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
 	    --extra dev --extra postgresql --extra redis --extra s3 pyproject.toml - --output-file requirements.lock
+	printf 'hatchling>=1.25\n' | $(VENV)/bin/uv pip compile --quiet --python-platform linux --python-version 3.11 \
+	    --constraint requirements.lock --generate-hashes --no-header --no-annotate --no-emit-index-url \
+	    --no-emit-find-links --extra postgresql --extra redis --extra s3 pyproject.toml - --output-file .ci/server.lock
