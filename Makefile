@@ -4,10 +4,10 @@ PYTHON := $(VENV)/bin/python
 SHELL := /bin/bash
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-faults soak check bench images lock
+.PHONY: help install demo test test-faults soak check bench images compose-images lock
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: ## packages, Docker Engine, .venv and sandbox images: what is missing of them
 	@.ci/install
@@ -36,6 +36,9 @@ bench: install ## benchmarks (minutes; wants a quiet machine)
 
 images: install ## build the sandbox images again, base included
 	@$(VENV)/bin/sandbox image build --force agentic-dev
+
+compose-images: install ## images for compose.yaml from distribution packages, where no registry is reachable
+	@.ci/compose-images
 
 # The build backend is locked with the rest, so that the editable installation needs nothing unhashed.
 lock: install ## renew requirements.lock and .ci/server.lock from pyproject.toml

@@ -132,6 +132,8 @@ def _wait(store: Store, count: int, before: int) -> None:
                 "memory_bytes": sa.literal(manifest.vm.memory_bytes, sa.BigInteger),
                 "profile": sa.literal(profile),
                 "demand": sa.literal(demand.key),
+                "worker": sa.null(),  # the template itself may have been placed by now
+                "sent_at": sa.null(),
             }
             store.copy_template(count // (2 * len(_MEMORIES)), columns)
 
