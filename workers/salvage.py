@@ -53,6 +53,7 @@ def _bring_in(equipment: Equipment, task: Task, row: AttemptRow) -> None:
         if attempt.directory.root.exists():
             stop_now(attempt)
             _store_all(attempt, row)
+            log.info("what an attempt left was stored", extra={"task": task.id, "attempt": row.number})
     except StaleClaim:
         log.info("nothing to collect any more", extra={"task": task.id, "attempt": row.number})
     except (ArtifactStoreUnavailable, OSError) as error:

@@ -112,8 +112,8 @@ tasks = sa.Table(
     sa.Index("tasks_unclaimed", "sent_at", **_where("state = 'pending' AND worker IS NOT NULL")),
     sa.Index("tasks_expiring", "queue_deadline", **_where("state = 'pending'")),
     sa.Index("tasks_backing_off", "not_before", **_where("not_before IS NOT NULL")),
-    sa.Index("tasks_unpurged", "finished_at", **_where("finished_at IS NOT NULL AND purged_at IS NULL")),
-    sa.Index("tasks_unarchived", "finished_at", **_where("finished_at IS NOT NULL AND archived_at IS NULL")),
+    sa.Index("tasks_by_finish", "finished_at", "id", **_where("finished_at IS NOT NULL")),
+    sa.Index("tasks_unarchived", "finished_at", "id", **_where("finished_at IS NOT NULL AND archived_at IS NULL")),
     # What `/metrics` counts.
     sa.Index("tasks_ended", "outcome_reason", "output_bytes", **_where("finished_at IS NOT NULL")),
 )  # fmt: skip

@@ -70,6 +70,7 @@ def test_a_full_disk_ends_no_task_without_a_reason_and_space_alone_heals_it(inst
         store.close()
 
 
+@pytest.mark.faults_long
 def test_a_worker_whose_disk_is_nearly_full_says_so_and_its_tasks_wait(install: Install, tmp_path: Path) -> None:
     with small_disk(tmp_path, DISK_BYTES) as disk:
         on_disk(disk, tmp_path / "installation", "w1")

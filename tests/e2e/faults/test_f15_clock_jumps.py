@@ -42,9 +42,9 @@ def test_no_jump_of_a_clock_changes_a_state_or_costs_a_lease_or_hits_a_timeout(
     install: Install, tmp_path: Path, jumps: tuple[str, ...]
 ) -> None:
     of_worker, of_api = FakeClock(tmp_path / "worker-clock"), FakeClock(tmp_path / "api-clock")
-    with install(apis=0, broker="redis", SANDBOX_CONCURRENCY="1") as it:
+    # The API starts first: it has the reaper's lock.
+    with install(broker="redis", SANDBOX_CONCURRENCY="1", **of_api.environment) as it:
         it.clocks_agree = False
-        it.add_api(environment=of_api.environment)  # the first process has the reaper's lock
         it.add_worker("w1", environment=of_worker.environment)
         expected = submit_all(it)
         attempts = {task: len(it.api.task(task)["attempts"]) for task in expected}

@@ -15,8 +15,9 @@ from orchestrator.product import Product
 from orchestrator.services.place import place
 from orchestrator.states import State
 from orchestrator.store import attempts as attempt_rows
-from orchestrator.store import queue, tasks, workers
+from orchestrator.store import expiry, queue, tasks, workers
 from orchestrator.store.database import Database
+from orchestrator.store.expiry import Span
 from orchestrator.store.matching import Matching, Query
 from orchestrator.store.tables import attempts as attempt_table
 from orchestrator.store.tables import tasks as table
@@ -48,7 +49,8 @@ QUESTIONS: dict[str, tuple[Question, str]] = {
     "what a worker keeps": (lambda tx: attempt_rows.preserved_on(tx, "w"), "attempts_preserved"),
     "what a worker keeps too long": (lambda tx: attempt_rows.preserved_due(tx, "w", AT), "attempts_preserved"),
     "what is left on a worker": (lambda tx: attempt_rows.uncollected_on(tx, "w"), "attempts_uncollected"),
-    "what retention is over for": (lambda tx: tasks.expired(tx, AT, 10), "tasks_unpurged"),
+    "what may be forgotten": (lambda tx: expiry.to_forget(tx, Span(AT), 10), "tasks_by_finish"),
+    "what may be archived": (lambda tx: expiry.to_archive(tx, Span(AT), 10), "tasks_unarchived"),
     "outcomes": (tasks.outcome_counts, "tasks_ended"),
     "states": (tasks.count_by_state, "tasks_by_state"),
     "the default page": (listing(), "tasks_by_creation"),

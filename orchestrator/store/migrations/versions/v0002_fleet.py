@@ -69,8 +69,8 @@ _PARTIAL: dict[str, tuple[list[Any], str]] = {
     "tasks_unclaimed": (["sent_at"], "state = 'pending' AND worker IS NOT NULL"),
     "tasks_expiring": (["queue_deadline"], "state = 'pending'"),
     "tasks_backing_off": (["not_before"], "not_before IS NOT NULL"),
-    "tasks_unpurged": (["finished_at"], "finished_at IS NOT NULL AND purged_at IS NULL"),
-    "tasks_unarchived": (["finished_at"], "finished_at IS NOT NULL AND archived_at IS NULL"),
+    "tasks_by_finish": (["finished_at", "id"], "finished_at IS NOT NULL"),
+    "tasks_unarchived": (["finished_at", "id"], "finished_at IS NOT NULL AND archived_at IS NULL"),
     "tasks_ended": (["outcome_reason", "output_bytes"], "finished_at IS NOT NULL"),
 }
 _COUNTS = {
@@ -88,8 +88,8 @@ _COUNTS = {
         "tasks_unclaimed": "100 1",
         "tasks_expiring": "100000 1",
         "tasks_backing_off": "100 1",
-        "tasks_unpurged": "1000000 1",
-        "tasks_unarchived": "1000000 1",
+        "tasks_by_finish": "1000000 1 1",
+        "tasks_unarchived": "10000 1 1",
         "tasks_ended": "1000000 100000 100",
     },
     "attempts": {
