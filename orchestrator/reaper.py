@@ -75,7 +75,9 @@ class Reaper:
             stopped = {one.name: beat for one, beat in counters.items() if one.state is WorkerState.STOPPED}
             others = {one.name: beat for one, beat in counters.items() if one.name not in stopped}
             absent = self._leases.look(others, now) | self._stopped.look(stopped, now)
-            duties = due_duties(tx, at, Absences(absent, settings.takeover_seconds, settings.stopping_seconds))
+            duties = due_duties(
+                tx, at, list(counters), Absences(absent, settings.takeover_seconds, settings.stopping_seconds)
+            )
         for duty in duties:
             with self._product.database.write() as tx:
                 messages = duty(tx, at)

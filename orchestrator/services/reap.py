@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -113,10 +113,10 @@ Duty = Callable[[sa.Connection, datetime], list[Message]]
 """Called in a write transaction with the instant that deadlines are compared with (`clock.SteadyClock`)."""
 
 
-def due_duties(tx: sa.Connection, at: datetime, absent: Absences) -> list[Duty]:
+def due_duties(tx: sa.Connection, at: datetime, fleet: Sequence[Worker], absent: Absences) -> list[Duty]:
     """Look, without a write, which duties have anything to do now."""
     duties: list[Duty] = []
-    if _workers_need_care(tx, absent):
+    if _workers_need_care(tx, fleet, absent):
         duties.append(lambda tx, _: lose_silent_workers(tx, absent))
     if queue.overdue_in_queue(tx, at):
         duties.append(expire_queue)
@@ -127,8 +127,8 @@ def due_duties(tx: sa.Connection, at: datetime, absent: Absences) -> list[Duty]:
     return duties
 
 
-def _workers_need_care(tx: sa.Connection, absent: Absences) -> bool:
+def _workers_need_care(tx: sa.Connection, fleet: Sequence[Worker], absent: Absences) -> bool:
     return any(
         absent.is_lost(worker) or (absent.is_over(worker) and attempt_rows.live_on(tx, worker.name))
-        for worker in workers.all_of(tx)
+        for worker in fleet
     )

@@ -108,12 +108,6 @@ def store_cancellation(tx: sa.Connection, task: Task, wish: Cancellation) -> Non
         raise StaleClaim(task.claim)
 
 
-def expired(tx: sa.Connection, before: datetime, limit: int) -> list[str]:
-    """Ended tasks older than retention that still hold data."""
-    query = sa.select(tasks.c.id).where(tasks.c.finished_at <= before, tasks.c.purged_at.is_(None))
-    return list(tx.scalars(query.limit(limit)))
-
-
 def mark_purged(tx: sa.Connection, task_id: str, at: datetime) -> None:
     tx.execute(tasks.update().where(tasks.c.id == task_id).values(purged_at=at))
 

@@ -247,7 +247,6 @@ def test_a_purge_removes_log_artifacts_and_preserved_sandbox_and_keeps_the_row(p
         assert artifacts.of_task(tx, "t", 1) == []
         assert {row.kind for row in journal.after(tx, "t", 0)} == {Kind.STATE_CHANGE}
         assert [one.task_id for one in attempt_rows.preserved_due(tx, "w", clock.now())] == ["t"]
-        assert tasks.expired(tx, clock.now(), 10) == []
     with pytest.raises(KeyError):
         product.artifacts.open(f"{storage_prefix('t')}/1/out.txt")
     purge(product, "t")
