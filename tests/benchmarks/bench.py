@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 
-from tests.benchmarks import api, cancel, latency, listing, output, placement, rest, throughput
+from tests.benchmarks import api, cancel, latency, listing, output, placement, rest, servers, throughput
 from tests.benchmarks.stack import BenchmarkFailed, Stack, running_stack
 from tests.benchmarks.table import Row, render
 
@@ -33,7 +33,8 @@ TOPICS: dict[str, Topic] = {
 
 # These fill stores of their own and need no running product.
 STORE_TOPICS: dict[str, StoreTopic] = {"placement": placement.rounds, "listing": listing.pages}
-ALL = (*TOPICS, *STORE_TOPICS)
+SERVERS = "servers"
+ALL = (*TOPICS, SERVERS, *STORE_TOPICS)
 
 
 def main() -> int:
@@ -55,6 +56,8 @@ def main() -> int:
         with running_stack(options.image) as stack:
             for name in stacked:
                 measure(name, partial(TOPICS[name], stack))
+    if SERVERS in options.only:
+        measure(SERVERS, lambda quick: servers.beside_embedded(options.image, 20 if quick else 100))
     for name in options.only:
         if name in STORE_TOPICS:
             measure(name, STORE_TOPICS[name])

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -41,9 +41,9 @@ def noop_manifest(image: str, **run: Any) -> dict[str, Any]:
 
 
 class Stack:
-    """A running `sandbox up` with a data directory of its own."""
+    """A running `sandbox up` with a data directory of its own. `settings` are SANDBOX_… over the defaults."""
 
-    def __init__(self, directory: Path, image: str) -> None:
+    def __init__(self, directory: Path, image: str, settings: Mapping[str, str] | None = None) -> None:
         self.image = image
         self.directory = directory
         self.marker = f"{directory.name}-{os.getpid()}"
@@ -54,7 +54,7 @@ class Stack:
         where = ["--host", "127.0.0.1", "--port", str(port), "--data-dir", str(directory / "data")]
         self._process = subprocess.Popen(
             [_sandbox_command(), "up", *where, "--concurrency", str(CONCURRENCY)],
-            env=_environment(self.marker),
+            env=_environment(self.marker) | dict(settings or {}),
             stdout=self._log,
             stderr=self._log,
             start_new_session=True,
@@ -120,11 +120,11 @@ class Stack:
 
 
 @contextmanager
-def running_stack(image: str) -> Iterator[Stack]:
-    """Start the product in a new directory; stop it and remove the directory at the end."""
+def running_stack(image: str, settings: Mapping[str, str] | None = None) -> Iterator[Stack]:
+    """Start the product in a new directory, with its defaults or `settings`; stop it and remove the directory."""
     with ExitStack() as undo:
         directory = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True)))
-        stack = Stack(directory, image)
+        stack = Stack(directory, image, settings)
         undo.callback(stack.stop)
         yield stack
 

@@ -62,7 +62,7 @@ def opened(kind: str) -> Iterator[Store]:
         directory = undo.enter_context(tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True))
         environment = {"SANDBOX_DATA_DIR": directory}
         if kind == "PostgreSQL":
-            environment["SANDBOX_STORE_URL"] = undo.enter_context(_cluster()).url("postgres")
+            environment["SANDBOX_STORE_URL"] = undo.enter_context(durable_cluster()).url("postgres")
         product = open_product(load(environment))
         undo.callback(product.close)
         store = Store(kind, product)
@@ -79,7 +79,8 @@ def manifest_of(task_id: str | None = None, *, memory: str = "256M", profile: st
 
 
 @contextmanager
-def _cluster() -> Iterator[Cluster]:
+def durable_cluster() -> Iterator[Cluster]:
+    """A PostgreSQL server that keeps what it promises, as in production. Raises `BenchmarkFailed` without one."""
     programs: Path | None = postgres_programs()
     if programs is None or not can_run_as_server():
         raise BenchmarkFailed("no PostgreSQL server is installed; install the package postgresql, or run .ci/install")

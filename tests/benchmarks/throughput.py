@@ -13,7 +13,7 @@ from tests.benchmarks.table import Row
 def noop_tasks_at_once(stack: Stack, tasks: int = 100) -> Row:
     """No-op tasks a second at concurrency 4. Half of the bare loop runs before, half after: against drift."""
     before = _docker_runs_seconds(stack.image, tasks // 2)
-    took = _tasks_seconds(stack, tasks)
+    took = tasks_seconds(stack, tasks)
     after = _docker_runs_seconds(stack.image, tasks - tasks // 2)
     return Row(
         f"{tasks} no-op tasks at concurrency {CONCURRENCY}",
@@ -33,7 +33,8 @@ def _docker_runs_seconds(image: str, runs: int) -> float:
     return time.perf_counter() - began
 
 
-def _tasks_seconds(stack: Stack, tasks: int) -> float:
+def tasks_seconds(stack: Stack, tasks: int) -> float:
+    """From the first POST to the last task's `completed`."""
     manifest = noop_manifest(stack.image)
     with (
         StateWatch(stack) as watch,
