@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 KEPT_ROWS = 1024
 KEPT_BYTES = 8 << 20
-HANDED_BYTES = 128 << 10
+HANDED_BYTES = 64 << 10
 """A follower gets so much at once. One that has stopped reading holds it for as long as it stays (fault F12)."""
 FIRST_ROWS = 16
 MOST_ROWS = 256

@@ -132,35 +132,32 @@ def _stop(attempt: Attempt, verdict: Verdict) -> tuple[int | None, bool, Outcome
 
 
 def _broken(attempt: Attempt, sandbox: str, found: Inspection) -> Outcome | None:
-    """An end that is none of the command's own."""
-    if found.exit_code in ENDED_BY_SIGNAL and not found.oom_killed:
-        killer = _killed_by_whom(attempt, sandbox)
-        if killer is not None:
-            return killer
-    # A second before the event, because an engine that is stopped tells of its sandboxes' ends on its way out.
-    if not attempt.equipment.outages.since(attempt.signals.certain_until - 1.0):
-        return None
-    if attempt.equipment.backend.survives_restart():
-        return None
-    message = "the engine of this worker was restarted while the task ran, and took the sandbox with it"
-    hint = "turn on live-restore in the engine's daemon.json, so that its restart leaves sandboxes alone"
-    return failure(Reason.SANDBOX_ERROR, message, hint=hint)
-
-
-def _killed_by_whom(attempt: Attempt, sandbox: str) -> Outcome | None:
-    """A signal that neither the command nor the kernel's memory killer explains. Raises `SandboxGone`.
-
-    Called only where this worker has sent none itself.
-    """
-    if attempt.directory.stopped_by_keeper.exists():
+    """An end that is none of the command's own. Called only where this worker did not end it. Raises `SandboxGone`."""
+    signalled = found.exit_code in ENDED_BY_SIGNAL and not found.oom_killed
+    if signalled and attempt.directory.stopped_by_keeper.exists():
         message = "the keeper stopped the sandbox: its worker could not renew its lease"
         return failure(Reason.WORKER_LOST, message, hint=LOST_HINT)
+    if _went_with_the_engine(attempt):
+        message = "the engine of this worker was restarted while the task ran, and took the sandbox with it"
+        hint = "turn on live-restore in the engine's daemon.json, so that its restart leaves sandboxes alone"
+        return failure(Reason.SANDBOX_ERROR, message, hint=hint)
+    return _killed_from_outside(attempt, sandbox) if signalled else None
+
+
+def _went_with_the_engine(attempt: Attempt) -> bool:
+    # A second before the event, because an engine that is stopped tells of its sandboxes' ends on its way out.
+    equipment = attempt.equipment
+    return equipment.outages.since(attempt.signals.certain_until - 1.0) and not equipment.backend.survives_restart()
+
+
+def _killed_from_outside(attempt: Attempt, sandbox: str) -> Outcome | None:
+    """A signal that neither the command nor the kernel's memory killer explains."""
     time.sleep(REMOVAL_SECONDS)  # `docker rm --force` kills first: is it being removed?
     attempt.equipment.backend.inspect(sandbox)
-    if attempt.equipment.backend.killed_from_outside(sandbox):
-        message = "the sandbox was killed from outside (`docker kill` or `docker stop`) while the task ran"
-        return failure(Reason.SANDBOX_ERROR, message, hint="find out who stops containers on this worker's host")
-    return None
+    if not attempt.equipment.backend.killed_from_outside(sandbox):
+        return None
+    message = "the sandbox was killed from outside (`docker kill` or `docker stop`) while the task ran"
+    return failure(Reason.SANDBOX_ERROR, message, hint="find out who stops containers on this worker's host")
 
 
 def _wait_ended(attempt: Attempt, sandbox: str) -> Inspection:

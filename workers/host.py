@@ -322,10 +322,11 @@ class WorkerHost:
 
     def _look_around(self) -> None:
         last_orphans = time.monotonic()
-        while not self._stop.wait(min(INSPECT_SECONDS, 6 * self._product.settings.heartbeat_seconds)):
+        heartbeat = self._product.settings.heartbeat_seconds
+        while not self._stop.wait(min(INSPECT_SECONDS, 6 * heartbeat)):
             try:
                 self._inspect_all()
-                if time.monotonic() - last_orphans > ORPHANS_SECONDS and self._adoption is None:
+                if time.monotonic() - last_orphans > min(ORPHANS_SECONDS, 12 * heartbeat) and self._adoption is None:
                     last_orphans = time.monotonic()
                     salvage(self._equipment)
                     remove_orphans(self._equipment, [attempt.claim for attempt in self._running()])

@@ -17,7 +17,7 @@ from tests.e2e.submitting import run_manifest
 pytestmark = pytest.mark.docker
 
 JUMPS = ("+1h", "-1h", "+1d", "-1d")
-AFTER_A_JUMP_SECONDS = 1.5
+AFTER_A_JUMP_SECONDS = 1.2
 """Several heartbeats and sweeps of the reaper: what a jump could trigger has happened by then."""
 BACKOFF = {"retry": {"max_attempts": 2, "on": ["exit_nonzero"], "backoff": "30m"}}
 

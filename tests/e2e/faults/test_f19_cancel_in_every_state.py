@@ -26,6 +26,7 @@ def containers_of(it: Installation, task: str) -> list[str]:
     return [life.container for life in lives(it.witnesses[0].events(it.id)) if life.task_id == task]
 
 
+@pytest.mark.faults_long
 def test_a_pending_task_is_cancelled_at_once(install: Install) -> None:
     with install() as it:
         task = it.api.submit(ticking_task(10, 0.2))

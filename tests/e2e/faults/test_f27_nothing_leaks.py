@@ -60,8 +60,8 @@ def manifest(number: int) -> Json:
         lambda: run_manifest(command=["true"]),
         lambda: run_manifest(script="exit 3"),
         lambda: run_manifest(script="exit 4", lifecycle=again),
-        lambda: run_manifest(script="sleep 60", lifecycle={"timeout": "1s", "stop_grace": "0s"}),
-        lambda: run_manifest(script="sleep 61", lifecycle={"stop_grace": "0s"}),  # cancelled
+        lambda: run_manifest(script="sleep 60", lifecycle={"timeout": "1s", "stop_grace": "1s"}),
+        lambda: run_manifest(script="sleep 61", lifecycle={"stop_grace": "1s"}),  # cancelled
     )
     return kinds[number % len(kinds)]()
 
