@@ -12,6 +12,11 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
+def boot_seconds() -> float:
+    """Seconds since the host booted, the time it was suspended included."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 class SteadyClock:
     """The wall clock without its jumps: what deadlines are compared with (fault F15). Not thread-safe.
 
@@ -21,7 +26,7 @@ class SteadyClock:
 
     _SLEW = 0.1
 
-    def __init__(self, wall: Callable[[], datetime] = now, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, wall: Callable[[], datetime] = now, monotonic: Callable[[], float] = boot_seconds) -> None:
         self._wall = wall
         self._monotonic = monotonic
         self._at, self._seen = wall(), monotonic()

@@ -125,6 +125,11 @@ def _add(tx: sa.Connection, claim: Claim, first: int, new: Sequence[NewRecord], 
     return first + sum(one.size for one in new) - 1
 
 
+def wait_for_writers(tx: sa.Connection, task_id: str) -> None:
+    """Wait until what others write about the task is committed or undone: also a commit whose answer was lost."""
+    tx.execute(sa.select(tasks.c.id).where(tasks.c.id == task_id).with_for_update())
+
+
 def holds(tx: sa.Connection, claim: Claim, last_seq: int, new: Sequence[NewRecord]) -> bool:
     """Tell whether `new` is stored, ending at `last_seq`: what a commit says whose answer was lost."""
     if not new:

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -18,7 +19,7 @@ from orchestrator.leases import LeaseWatch, StoppedWatch
 from orchestrator.models import WorkerState
 from orchestrator.product import Product
 from orchestrator.services.place import deliver
-from orchestrator.services.reap import Absences, due_duties
+from orchestrator.services.reap import Absences, Duty, due_duties, place_again
 from orchestrator.services.retention import Retention, interval_seconds
 from orchestrator.store import workers
 from orchestrator.store.database import Database, StoreUnavailable
@@ -26,6 +27,8 @@ from orchestrator.store.database import Database, StoreUnavailable
 log = logging.getLogger(__name__)
 
 MAX_SWEEP_SECONDS = 1.0
+PLACE_SECONDS = 30.0
+"""A round of placement although nothing happened: for the demands that no round has looked at yet."""
 _LOCK_KEY = 0x5A4DB0C7
 
 
@@ -36,6 +39,7 @@ class Reaper:
         self._product = product
         self._leases = LeaseWatch(product.settings.lease_seconds)
         self._stopped = StoppedWatch()
+        self._placed_at: float | None = None
         self._clock = clock.SteadyClock()
         self._every = min(MAX_SWEEP_SECONDS, product.settings.lease_seconds / 4)
         self._retention = Retention(product)
@@ -79,8 +83,21 @@ class Reaper:
                 tx, at, list(counters), Absences(absent, settings.takeover_seconds, settings.stopping_seconds)
             )
         for duty in duties:
+            self._do(duty, at)
+        if self._placed_at is None or now - self._placed_at >= PLACE_SECONDS:
+            self._placed_at = now
+            self._do(place_again, at)
+
+    def _do(self, duty: Duty, at: datetime) -> None:
+        """One duty that fails must not keep the others from being done."""
+        try:
             with self._product.database.write() as tx:
                 messages = duty(tx, at)
+        except StoreUnavailable:
+            raise
+        except Exception:
+            log.exception("duty failed, trying again")
+        else:
             deliver(self._product.broker, messages)
 
     def _look_after_ended_tasks(self, now: float) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 
 from orchestrator.journal import StaleClaim
@@ -14,43 +15,69 @@ from orchestrator.services.cancel import conclude_cancelled
 from orchestrator.services.conclude import CancelRequested, give_back
 from orchestrator.states import RAN
 from orchestrator.store import attempts as attempt_rows
+from orchestrator.store.database import StoreUnavailable
 from workers import boot_clock
 from workers.attempt import Attempt
 from workers.custody import destroy_sandbox, start_pump
 from workers.equipment import Equipment
+from workers.keeper_client import KeeperRefused, KeeperUnavailable
 from workers.output import Progress
 from workers.sandbox.labels import claim_of
-from workers.sandbox.port import Found, Image, SandboxError
+from workers.sandbox.port import EngineUnavailable, Found, Image, SandboxError
 from workers.supervisor import Verdict
 from workers.workspace import AttemptDirectory
 
 log = logging.getLogger(__name__)
 
 
-def adopt(equipment: Equipment, held: Collection[Claim], resume: Callable[[Attempt, Verdict | None], None]) -> None:
-    """Take back every live attempt of this worker but those in `held`, then remove what belongs to none.
+def adopt(
+    equipment: Equipment, held: Callable[[], Collection[Claim]], resume: Callable[[Attempt, Verdict | None], None]
+) -> None:
+    """Take back every live attempt of this worker but those in `held()`, then remove what belongs to none.
 
     `resume` goes on with an attempt that had begun to run; the verdict is given when it was being ended
-    already. Raises `EngineUnavailable`, `StoreUnavailable`: call again.
+    already. Raises `EngineUnavailable`, `StoreUnavailable`, `KeeperUnavailable`: call again; and after all others
+    were taken back, what kept one of them from it.
     """
     name = equipment.product.settings.worker_name
     with equipment.product.database.write() as tx:  # behind the last word of the worker before us, commit included
         live = attempt_rows.live_on(tx, name, for_update=True)
+    busy = held()  # after the read: what was claimed since is not in it
     sandboxes = equipment.backend.find()
+    failures = []
     for task, row in live:
-        if row.claim in held:
+        if row.claim in busy:
             continue
-        if task.state in RAN and not _waits_at_gate(equipment, row):
-            attempt = restored(equipment, task, row)
-            log.info("attempt adopted", extra={"task": task.id, "attempt": row.number, "state": task.state})
-            resume(attempt, _stored_verdict(row))
-            continue
-        for found in sandboxes:
-            if claim_of(found.labels) == row.claim:
-                _destroy(equipment, found)
-        AttemptDirectory.of(equipment.product.settings.work_dir, row.claim).destroy()
-        _give_back(equipment, row.claim, f"worker {name} was started again before the task ran")
-    remove_orphans(equipment, held)
+        try:
+            _take_back(equipment, task, row, sandboxes, resume)
+        except (EngineUnavailable, StoreUnavailable, KeeperUnavailable):
+            raise
+        except (SandboxError, KeeperRefused, OSError, ValueError) as error:  # the others must not wait for this one
+            log.exception("attempt not taken back yet", extra={"task": task.id, "attempt": row.number})
+            failures.append(error)
+    remove_orphans(equipment, held())
+    if failures:
+        raise failures[0]
+
+
+def _take_back(
+    equipment: Equipment,
+    task: Task,
+    row: AttemptRow,
+    sandboxes: Iterable[Found],
+    resume: Callable[[Attempt, Verdict | None], None],
+) -> None:
+    if task.state in RAN and not _waits_at_gate(equipment, row):
+        attempt = restored(equipment, task, row)
+        log.info("attempt adopted", extra={"task": task.id, "attempt": row.number, "state": task.state})
+        resume(attempt, _stored_verdict(row))
+        return
+    for found in sandboxes:
+        if claim_of(found.labels) == row.claim:
+            _destroy(equipment, found)
+    AttemptDirectory.of(equipment.product.settings.work_dir, row.claim).destroy()
+    name = equipment.product.settings.worker_name
+    _give_back(equipment, row.claim, f"worker {name} was started again before the task ran")
 
 
 def _destroy(equipment: Equipment, found: Found) -> None:
@@ -116,11 +143,22 @@ def remove_orphans(equipment: Equipment, busy: Iterable[Claim] = ()) -> None:
         claim = claim_of(found.labels)
         if claim not in keep:
             log.info("orphan removed", extra={"sandbox": found.id, "claim": str(claim)})
-            _destroy(equipment, found)
+            with _others_first():
+                _destroy(equipment, found)
     names = {AttemptDirectory.of(settings.work_dir, claim).root.name for claim in keep}
     for directory in directories:
         if directory.name not in names:
-            AttemptDirectory(directory).destroy()
+            with _others_first():
+                AttemptDirectory(directory).destroy()
+
+
+@contextmanager
+def _others_first() -> Iterator[None]:
+    """What cannot be removed now is tried again at the next look around; nothing else has to wait for it."""
+    try:
+        yield
+    except (SandboxError, KeeperRefused, OSError) as error:
+        log.warning("orphan not removed yet", extra={"error": str(error)})
 
 
 def destroy_expired(equipment: Equipment, at: datetime) -> None:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
+
+from orchestrator.clock import boot_seconds
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 def now() -> str:
-    """This instant: the boot it belongs to, and seconds since then (sleep included)."""
-    return f"{BOOT_ID.read_text().strip()} {time.clock_gettime(time.CLOCK_BOOTTIME):.3f}"
+    """This instant: the boot it belongs to, and its seconds."""
+    return f"{BOOT_ID.read_text().strip()} {boot_seconds():.3f}"
 
 
 def elapsed(since: str) -> float | None:
     """Seconds since `now()` gave that; None when the host was booted again meanwhile."""
-    boot, _, seconds = since.partition(" ")
+    boot, _, then = since.partition(" ")
     present, _, at = now().partition(" ")
-    return float(at) - float(seconds) if boot == present else None
+    return float(at) - float(then) if boot == present else None

@@ -12,7 +12,7 @@ from workers.output import OutputPump, Progress
 from workers.recovery import doorbell
 from workers.sandbox.port import EngineUnavailable, SandboxError, SandboxGone
 
-__all__ = ["destroy_sandbox", "hold_output", "printed_since", "sandbox_of", "shut_output", "start_pump"]
+__all__ = ["destroy_sandbox", "has_ended", "hold_output", "printed_since", "sandbox_of", "shut_output", "start_pump"]
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +50,17 @@ def printed_since(attempt: Attempt) -> bool:
     # Fewer is another stream, in which the keeper counts anew.
     grown, attempt.spooled_bytes = written != attempt.spooled_bytes, written
     return grown
+
+
+def has_ended(attempt: Attempt) -> bool:
+    """Ask the engine itself; an engine that does not answer says nothing."""
+    try:
+        found = attempt.equipment.backend.inspect(sandbox_of(attempt))
+    except SandboxGone:
+        return True
+    except (EngineUnavailable, SandboxError):
+        return False
+    return found.started and not found.running
 
 
 def shut_output(attempt: Attempt, *, only_if_idle: bool = False) -> None:

@@ -304,12 +304,12 @@ def store_artifacts(attempt: Attempt, found: Collection, **facts: Any) -> None:
 def _conclude(attempt: Attempt, outcome: Outcome) -> None:
     product, claim = attempt.equipment.product, attempt.claim
     hint = _preserve_hint(attempt, outcome)
+    left = attempt.uncollected
     try:
-        left = attempt.uncollected
         state = patiently(lambda: conclude(product, claim, outcome, preserve_hint=hint, uncollected=left))
     except CancelRequested:
         attempt.undo.close()
-        patiently(lambda: conclude_cancelled(product, claim, outcome.exit_code))
+        patiently(lambda: conclude_cancelled(product, claim, outcome.exit_code, uncollected=left))
         return
     if state is State.FAILED_PRESERVED and attempt.sandbox:
         attempt.undo.pop_all()

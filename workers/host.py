@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-from orchestrator.clock import SteadyClock
+from orchestrator.clock import SteadyClock, boot_seconds
 from orchestrator.models import Claim, Worker
 from orchestrator.services import fleet
 from orchestrator.services.claim import claim
@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 
 CLOSING = "it is stopping, and takes no tasks any more"
 ANNOUNCE_SECONDS = 60.0
+GOODBYE_SECONDS = 8.0
 INSPECT_SECONDS = 30.0
 """The second source beside the engine's events, which can stop silently (fault F23)."""
 ORPHANS_SECONDS = 60.0
@@ -53,6 +54,7 @@ class WorkerHost:
         self._stop = threading.Event()
         self._adoption: str | None = ADOPTING
         self._engine: str | None = None
+        self._keeper: str | None = None
         self._disk = DiskWatch(equipment)
         self._clock = SteadyClock()
         self._unknown: set[Claim] = set()
@@ -61,9 +63,11 @@ class WorkerHost:
 
     def start(self) -> None:
         """Register, adopt, keep the lease, listen to the engine. Raises `StoreUnavailable`."""
-        self._renew_keeper()
+        said_at = boot_seconds()
         fleet.register(self._product, self._equipment.as_worker(self._trouble()))
-        for duty in (self._adopt_at_start, self._heartbeats, self._watch_engine, self._listen, self._look_around):
+        self._renew_keeper(said_at)
+        duties = (self._adopt_at_start, self._heartbeats, self._watch_engine, self._listen, self._look_around)
+        for duty in (*duties, self._tidy):
             threading.Thread(target=duty, name=duty.__name__.strip("_"), daemon=True).start()
 
     def accept(self, task_id: str, attempt: int) -> None:
@@ -91,10 +95,22 @@ class WorkerHost:
         """Say goodbye: running sandboxes go on and wait so long for this worker's return."""
         self._closing.set()
         self._stop.set()
-        with self._lease, suppress(KeeperUnavailable, KeeperRefused):
-            self._equipment.keeper.pause_lease(adopt_seconds)
-        with suppress(StoreUnavailable):
-            fleet.stop(self._product, self._name, adopt_seconds)
+        # The store first: a keeper that waits for a goodbye nobody has heard of would let two of one task run.
+        if self._said_goodbye(adopt_seconds):
+            with self._lease, suppress(KeeperUnavailable, KeeperRefused):
+                self._equipment.keeper.pause_lease(adopt_seconds)
+
+    def _said_goodbye(self, adopt_seconds: float) -> bool:
+        deadline = time.monotonic() + GOODBYE_SECONDS
+        while True:
+            try:
+                fleet.stop(self._product, self._name, adopt_seconds)
+                return True
+            except StoreUnavailable as error:
+                if time.monotonic() > deadline:
+                    log.warning("goodbye not stored: the keeper stops what runs when its lease ends: %s", error)
+                    return False
+                time.sleep(RETRY_SECONDS / 4)
 
     def end_all(self, patience_seconds: float) -> None:
         """End every attempt (they follow `lifecycle.retry`), then say goodbye."""
@@ -148,6 +164,9 @@ class WorkerHost:
             with self._lock:
                 self._attempts.pop(attempt.claim, None)
 
+    def _claims(self) -> set[Claim]:
+        return {attempt.claim for attempt in self._running()}
+
     def _running(self) -> list[Attempt]:
         with self._lock:
             return list(self._attempts.values())
@@ -160,29 +179,19 @@ class WorkerHost:
             self._adoption = self._adopt()
             self._beat_soon.set()
             if self._adoption is None:
-                self._spawn("salvage", self._salvage)
                 return
             self._stop.wait(RETRY_SECONDS)
 
     def _adopt(self) -> str | None:
         """Take back what is this worker's and in nobody's hands; return what keeps it from that, if anything."""
         try:
-            adopt(self._equipment, {attempt.claim for attempt in self._running()}, self._resume)
+            adopt(self._equipment, self._claims, self._resume)
         except EXPECTED as error:
             return str(error)
         except Exception as error:  # whatever it is must show, and must not stay: try again
             log.exception("adoption failed, trying again")
             return f"it cannot take back what ran here before: {error}"
         return None
-
-    def _salvage(self) -> None:
-        """Beside the taking of new tasks: storing what was left may take a while."""
-        try:
-            salvage(self._equipment)
-        except EXPECTED as error:
-            log.warning("what was left is stored later", extra={"error": str(error)})
-        except Exception:
-            log.exception("what was left is stored later")
 
     def _heartbeats(self) -> None:
         pause = self._product.settings.heartbeat_seconds
@@ -195,7 +204,7 @@ class WorkerHost:
                 self._look_at_wishes()
                 self._reconcile()
             except (UnknownWorker, WorkerNameTaken) as error:
-                log.error("worker is not in the store any more", extra={"why": str(error)})  # noqa: TRY400
+                log.error("worker has no place in the store: restart it", extra={"why": str(error)})  # noqa: TRY400
                 self._look_at_wishes_if_possible()
             except StoreUnavailable as error:  # the lease runs: be there as soon as the store is
                 log.warning("heartbeat not stored", extra={"error": str(error)})
@@ -206,14 +215,15 @@ class WorkerHost:
                 log.exception("heartbeat failed")
 
     def _beat(self) -> Worker:
+        said_at = boot_seconds()  # the lease runs from the word, not from its answer
         try:
             seen = fleet.heartbeat(self._product, self._name, self._trouble(), host_id=self._equipment.host_id)
         except StoreUnavailable:
             # With SQLite nobody else can take the tasks while the store is away, so the sandboxes may go on.
             if self._product.database.is_sqlite:
-                self._renew_keeper()
+                self._renew_keeper(boot_seconds())
             raise
-        self._renew_keeper()
+        self._renew_keeper(said_at)
         return seen
 
     def _obey(self, seen: Worker) -> None:
@@ -224,12 +234,22 @@ class WorkerHost:
 
     def _trouble(self) -> str | None:
         closing = CLOSING if self._closing.is_set() else None
-        return closing or self._adoption or self._engine or self._disk.trouble
+        return closing or self._adoption or self._engine or self._keeper or self._disk.trouble
 
-    def _renew_keeper(self) -> None:
-        with self._lease:
-            if not self._stop.is_set():  # after the goodbye the keeper waits for a successor
-                self._equipment.keeper.renew(self._product.settings.keeper_lease_seconds)
+    def _renew_keeper(self, said_at: float) -> None:
+        """Without a keeper no attempt can be begun, so placement is told; the lease in the store is kept."""
+        before = self._keeper
+        try:
+            with self._lease:
+                left = self._product.settings.keeper_lease_seconds - (boot_seconds() - said_at)
+                if left > 0 and not self._stop.is_set():  # after the goodbye the keeper waits for a successor
+                    self._equipment.keeper.renew(left)
+            self._keeper = None
+        except (KeeperUnavailable, KeeperRefused) as error:
+            log.warning("keeper not renewed", extra={"error": str(error)})
+            self._keeper = f"its keeper does not answer: {error}"
+        if (before is None) != (self._keeper is None):
+            self._beat_soon.set()
 
     def _watch_engine(self) -> None:
         """Ask the engine regularly, in a thread of its own: one that hangs must not cost the lease."""
@@ -321,16 +341,25 @@ class WorkerHost:
             log.warning("sandbox not inspected", extra={"task": attempt.claim.task_id, "error": str(error)})
 
     def _look_around(self) -> None:
-        last_orphans = time.monotonic()
-        heartbeat = self._product.settings.heartbeat_seconds
-        while not self._stop.wait(min(INSPECT_SECONDS, 6 * heartbeat)):
+        while not self._stop.wait(min(INSPECT_SECONDS, 6 * self._product.settings.heartbeat_seconds)):
             try:
                 self._inspect_all()
-                if time.monotonic() - last_orphans > min(ORPHANS_SECONDS, 12 * heartbeat) and self._adoption is None:
-                    last_orphans = time.monotonic()
-                    salvage(self._equipment)
-                    remove_orphans(self._equipment, [attempt.claim for attempt in self._running()])
             except EXPECTED as error:
                 log.warning("look around incomplete", extra={"error": str(error)})
             except Exception:
                 log.exception("look around failed")
+
+    def _tidy(self) -> None:
+        """Store and remove what is left of ended attempts; beside all else, because it may take a while."""
+        pause = RETRY_SECONDS
+        while not self._stop.wait(pause):
+            if self._adoption is not None:
+                continue
+            pause = min(ORPHANS_SECONDS, 12 * self._product.settings.heartbeat_seconds)
+            try:
+                salvage(self._equipment)
+                remove_orphans(self._equipment, self._claims())
+            except EXPECTED as error:
+                log.warning("tidying incomplete", extra={"error": str(error)})
+            except Exception:
+                log.exception("tidying failed")

@@ -110,7 +110,7 @@ class JournalWriter:
 
 def _append(tx: sa.Connection, batch: Batch) -> None:
     """Once, also when the answer to an earlier commit was lost: the store tells whether it holds the records."""
-    if batch.last_seq is not None and journal.holds(tx, batch.claim, batch.last_seq, batch.records):
+    if batch.last_seq is not None and _is_there(tx, batch.claim, batch.last_seq, batch.records):
         return
     try:
         batch.last_seq = journal.append(tx, batch.claim, batch.records, **batch.progress)
@@ -119,6 +119,11 @@ def _append(tx: sa.Connection, batch: Batch) -> None:
         return
     if batch.beside is not None:
         batch.beside(tx)
+
+
+def _is_there(tx: sa.Connection, claim: Claim, last_seq: int, records: Sequence[NewRecord]) -> bool:
+    journal.wait_for_writers(tx, claim.task_id)
+    return journal.holds(tx, claim, last_seq, records)
 
 
 class LateWriter:
@@ -135,7 +140,7 @@ class LateWriter:
         def store() -> None:
             nonlocal last_seq
             with self._database.write() as tx:
-                if last_seq is not None and journal.holds(tx, claim, last_seq, records):
+                if last_seq is not None and _is_there(tx, claim, last_seq, records):
                     return
                 last_seq = journal.append_late(tx, claim, records, **progress)
                 if beside is not None:

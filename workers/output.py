@@ -41,10 +41,12 @@ class Progress:
     held: dict[str, bytes] = field(default_factory=dict)
     stored_bytes: int = 0
     dropped_bytes: int = 0
+    told_bytes: int = 0
+    """Of the dropped ones, those that a `gap` has told of."""
 
     def dump(self) -> str:
         held = {stream: base64.b64encode(data).decode() for stream, data in self.held.items() if data}
-        state = {"offset": str(self.offset), "held": held, **self.intake.dump()}
+        state = {"offset": str(self.offset), "held": held, "told": self.told_bytes, **self.intake.dump()}
         return json.dumps(state, separators=(",", ":"))
 
     @classmethod
@@ -58,6 +60,7 @@ class Progress:
             {stream: base64.b64decode(data) for stream, data in state["held"].items()},
             stored_bytes,
             dropped_bytes,
+            state.get("told", 0),
         )
 
 
@@ -250,9 +253,10 @@ class OutputPump:
         records += self._held_rows(now)
         if records:
             self._write(records)
-        dropped = self._progress.dropped_bytes
+        dropped = self._progress.dropped_bytes - self._progress.told_bytes
         if dropped:
-            self._writer.write(self._claim, [gap(f"{dropped} bytes were dropped: the log limit was reached", dropped)])
+            self._progress.told_bytes += dropped
+            self._write([gap(f"{dropped} bytes were dropped: the log limit was reached", dropped)])
 
 
 def _small(chunks: list[Chunk]) -> bool:

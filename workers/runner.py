@@ -19,7 +19,7 @@ from orchestrator.store.database import StoreUnavailable
 from workers import boot_clock
 from workers.applied import applied_limits
 from workers.attempt import Attempt, PhaseOver, StepFailed, Stopped
-from workers.custody import destroy_sandbox, hold_output, printed_since, sandbox_of, start_pump
+from workers.custody import destroy_sandbox, has_ended, hold_output, printed_since, sandbox_of, start_pump
 from workers.egress import EgressUnavailable
 from workers.ending import finish, give_up
 from workers.git import CloneFailed, clone
@@ -142,6 +142,8 @@ def supervise(attempt: Attempt) -> None:
     )
     while (verdict := attempt.signals.supervise(limits)) is Verdict.IDLE and printed_since(attempt):
         attempt.signals.active()  # it did print; only the journal does not take it at the moment
+    if verdict in (Verdict.IDLE, Verdict.TIMEOUT) and has_ended(attempt):  # and its end was not told
+        verdict = Verdict.EXITED
     raise Stopped(verdict)
 
 
@@ -172,12 +174,13 @@ def _to_its_end(attempt: Attempt, steps: tuple[Step, ...]) -> None:
             attempt.give_back("the worker was stopped before the task ran")
         else:
             finish(attempt, verdict, outcome)
-    except EngineUnavailable as error:
+    except (EngineUnavailable, KeeperUnavailable) as error:
         if attempt.state not in BEFORE_RUNNING:
             log.exception("attempt broke off", extra={"task": attempt.claim.task_id})
             return give_up(attempt, error)
-        log.warning("engine away, attempt given back", extra={"task": attempt.claim.task_id, "error": str(error)})
-        attempt.give_back(f"the engine went away: {error}", trouble=str(error))
+        part = "engine" if isinstance(error, EngineUnavailable) else "keeper"
+        log.warning("attempt given back", extra={"task": attempt.claim.task_id, "part": part, "error": str(error)})
+        attempt.give_back(f"the {part} went away: {error}", trouble=str(error))
     except StaleClaim:
         raise
     except Exception as error:
@@ -208,7 +211,11 @@ def _work(attempt: Attempt, steps: tuple[Step, ...]) -> tuple[Verdict, Outcome |
         return _left_waiting(attempt, failure(Reason.IMAGE_UNAVAILABLE, str(error)))
     except (StepFailed, CloneFailed) as error:
         outcome = error.outcome
-    except (SandboxError, KeeperUnavailable, KeeperRefused, EgressUnavailable) as error:
+    except KeeperUnavailable as error:
+        if attempt.state in BEFORE_RUNNING:  # nothing of the task has run: another try, here or elsewhere
+            raise
+        outcome = failure(Reason.SANDBOX_ERROR, str(error), hint="see `sandbox doctor`")
+    except (SandboxError, KeeperRefused, EgressUnavailable) as error:
         outcome = failure(Reason.SANDBOX_ERROR, str(error), hint="see `sandbox doctor`")
     except OSError as error:  # a full disk, most often
         message = f"the worker's host could not do its part: {error}"

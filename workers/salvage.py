@@ -20,10 +20,11 @@ from workers.custody import destroy_sandbox, start_pump
 from workers.ending import drain, gather, leaves_anything, store_artifacts
 from workers.equipment import Equipment
 from workers.journal_writer import LateWriter
+from workers.keeper_client import KeeperRefused
 from workers.output import Progress
 from workers.patience import patiently
 from workers.sandbox.labels import ROLE, ROLE_TASK, claim_of
-from workers.sandbox.port import SandboxGone
+from workers.sandbox.port import SandboxError, SandboxGone
 from workers.workspace import AttemptDirectory
 
 log = logging.getLogger(__name__)
@@ -40,8 +41,12 @@ def salvage(equipment: Equipment, only: Claim | None = None) -> None:
         with equipment.product.database.read() as tx:
             left = attempt_rows.uncollected_on(tx, equipment.product.settings.worker_name)
         for task, row in left:
-            if only is None or row.claim == only:
+            if only is not None and row.claim != only:
+                continue
+            try:
                 _bring_in(equipment, task, row)
+            except (SandboxError, KeeperRefused, ValueError) as error:  # the others must not wait for this one
+                log.warning("what an attempt left stays for now", extra={"task": task.id, "error": str(error)})
 
 
 def _bring_in(equipment: Equipment, task: Task, row: AttemptRow) -> None:

@@ -84,13 +84,15 @@ def confirmed(task: Task, exit_code: int | None = None) -> Outcome:
     return Outcome(Reason.CANCELLED, f"cancelled by {by}{why}", exit_code=exit_code)
 
 
-def conclude_cancelled(product: Product, claim: Claim, exit_code: int | None = None) -> None:
-    """End an attempt as cancelled, once its sandbox is gone. Raises `StaleClaim`."""
+def conclude_cancelled(
+    product: Product, claim: Claim, exit_code: int | None = None, *, uncollected: bool = False
+) -> None:
+    """End an attempt as cancelled, once its sandbox is gone. `uncollected`: see `conclude`. Raises `StaleClaim`."""
     with product.database.read() as tx:
         task = tasks.get(tx, claim.task_id)
     if task is None:
         raise TaskNotFound(claim.task_id)
-    conclude(product, claim, confirmed(task, exit_code))
+    conclude(product, claim, confirmed(task, exit_code), uncollected=uncollected)
 
 
 def _tell(product: Product, task: Task) -> None:

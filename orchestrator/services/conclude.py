@@ -204,6 +204,7 @@ def _may_retry(task: Task, outcome: Outcome, manifest: Manifest) -> bool:
     rule = manifest.lifecycle.retry
     return (
         task.attempt > 0
+        and task.state is not State.PENDING  # a wait that ends is no attempt's end
         and not task.cancellation
         and outcome.reason.value in rule.on
         and task.counted_attempts < rule.max_attempts

@@ -54,7 +54,17 @@ def _is_elsewhere(known: Worker, host_id: str | None) -> bool:
 
 
 def _may_be_alive(tx: sa.Connection, known: Worker) -> bool:
-    return known.state is WorkerState.ACTIVE or bool(attempt_rows.live_on(tx, known.name))
+    return known.state is WorkerState.ACTIVE or _what_it_has(tx, known.name) is not None
+
+
+def _what_it_has(tx: sa.Connection, name: str) -> str | None:
+    """What would be lost with the worker's host, in words; None for nothing."""
+    live = [task.id for task, _ in attempt_rows.live_on(tx, name)]
+    left = [task.id for task, _ in attempt_rows.uncollected_on(tx, name)]
+    kept = [claim.task_id for claim in attempt_rows.preserved_on(tx, name)]
+    kinds = {"attempts": live, "logs or artifacts that are not stored yet": left, "preserved sandboxes": kept}
+    named = [f"{len(ids)} {kind} ({', '.join(ids[:5])})" for kind, ids in kinds.items() if ids]
+    return " and ".join(named) or None
 
 
 def heartbeat(product: Product, name: str, trouble: str | None, *, host_id: str | None = None) -> Worker:
@@ -141,11 +151,11 @@ def remove(product: Product, name: str, *, force: bool = False) -> None:
                 "it is shown as lost; then remove it"
             )
         live = attempt_rows.live_on(tx, name)
-        if live and not force:
-            ids = ", ".join(task.id for task, _ in live[:5])
+        had = _what_it_has(tx, name)
+        if had and not force:
             raise WorkerInUse(
-                f"worker {name} still owns {len(live)} attempts ({ids}): start it again to finish them, or, when its "
-                "host is gone for good, remove it with --force: they end worker_lost, or are retried"
+                f"worker {name} still has {had}: start it again to bring them in, or, when its host is gone for good, "
+                "remove it with --force: what it runs ends worker_lost, or is retried, and the rest is given up"
             )
         queue.unassign(tx, name)
         workers.remove(tx, name)

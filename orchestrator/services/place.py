@@ -45,6 +45,7 @@ def place(tx: sa.Connection, at: datetime) -> list[Message]:
     Called when room appeared: an attempt ended, a worker reported.
     """
     queue.end_backoff(tx, at)
+    queue.class_unclassed(tx)
     return _assign(tx, queue.lines(tx), at)
 
 

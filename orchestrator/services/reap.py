@@ -10,12 +10,13 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 
 from orchestrator import clock
+from orchestrator.journal import StaleClaim
 from orchestrator.leases import Absence
 from orchestrator.models import Worker, WorkerState
 from orchestrator.outcomes import Reason, failure
 from orchestrator.services.conclude import end, lose
 from orchestrator.services.place import Message, place, take_turn
-from orchestrator.states import State
+from orchestrator.states import IllegalTransition, State
 from orchestrator.store import attempts as attempt_rows
 from orchestrator.store import queue, tasks, workers
 
@@ -81,7 +82,7 @@ def _lose_attempts(tx: sa.Connection, worker: str, at: datetime) -> list[Message
 
 def send_again(tx: sa.Connection, at: datetime) -> list[Message]:
     """Messages for tasks that were placed and not claimed: the first one, or its worker's queue, was lost."""
-    return queue.unsent(tx, at - RESEND_AFTER, at)
+    return queue.unsent(tx, at - RESEND_AFTER, at + RESEND_AFTER, clock.now())
 
 
 def expire_queue(tx: sa.Connection, at: datetime) -> list[Message]:
@@ -93,12 +94,12 @@ def expire_queue(tx: sa.Connection, at: datetime) -> list[Message]:
             continue
         why = task.state_message or "no worker had room"
         hint = "raise lifecycle.queue_timeout or priority, or add workers"
-        end(
-            tx,
-            task,
-            failure(Reason.QUEUE_EXPIRED, f"not started within its queue_timeout: {why}", hint=hint),
-            clock.now(),
-        )
+        outcome = failure(Reason.QUEUE_EXPIRED, f"not started within its queue_timeout: {why}", hint=hint)
+        try:
+            with tx.begin_nested():
+                end(tx, task, outcome, clock.now())
+        except (IllegalTransition, StaleClaim):  # one bad row must not keep the others waiting
+            log.exception("a wait could not be ended", extra={"task": task.id})
     return place(tx, clock.now())
 
 
@@ -106,6 +107,12 @@ def place_after_backoff(tx: sa.Connection, at: datetime) -> list[Message]:
     """Place retries whose backoff is over."""
     take_turn(tx)
     queue.end_backoff(tx, at)
+    return place(tx, clock.now())
+
+
+def place_again(tx: sa.Connection, _at: datetime) -> list[Message]:
+    """A round that no event asked for."""
+    take_turn(tx)
     return place(tx, clock.now())
 
 
@@ -120,15 +127,16 @@ def due_duties(tx: sa.Connection, at: datetime, fleet: Sequence[Worker], absent:
         duties.append(lambda tx, _: lose_silent_workers(tx, absent))
     if queue.overdue_in_queue(tx, at):
         duties.append(expire_queue)
-    if queue.has_unsent(tx, at - RESEND_AFTER):
-        duties.append(send_again)
-    if queue.next_backoff_over(tx, at):
-        duties.append(place_after_backoff)
+    # By whichever clock says so first: to ring, or to place, too early does no harm, and too late does.
+    early = max(at, clock.now())
+    if queue.has_unsent(tx, early - RESEND_AFTER, early + RESEND_AFTER):
+        duties.append(lambda tx, _: send_again(tx, early))
+    if queue.next_backoff_over(tx, early):
+        duties.append(lambda tx, _: place_after_backoff(tx, early))
     return duties
 
 
 def _workers_need_care(tx: sa.Connection, fleet: Sequence[Worker], absent: Absences) -> bool:
     return any(
-        absent.is_lost(worker) or (absent.is_over(worker) and attempt_rows.live_on(tx, worker.name))
-        for worker in fleet
+        absent.is_lost(worker) or (absent.is_over(worker) and attempt_rows.live_on(tx, worker.name)) for worker in fleet
     )

@@ -17,7 +17,7 @@ from orchestrator.services.cancel import TaskNotFound
 from orchestrator.services.expire import expire_artifacts, expire_log, forget
 from orchestrator.services.purge import purge
 from orchestrator.settings import Settings
-from orchestrator.store import expiry
+from orchestrator.store import expiry, older_version
 from orchestrator.store.database import StoreUnavailable
 from orchestrator.store.expiry import Due, Span
 from orchestrator.store.tables import EPOCH
@@ -51,6 +51,7 @@ class Retention:
         self._away: str | None = None
         # Logs and artifacts of tasks that ended up to here are gone: their index entries need no second look.
         self._logs_from, self._artifacts_from = EPOCH, EPOCH
+        self._from_epoch_at = EPOCH
 
     def begin(self, at: datetime) -> None:
         """Start a round unless one is under way. `at` is the instant that ages are counted from."""
@@ -80,6 +81,10 @@ class Retention:
     def round(self, at: datetime) -> None:
         """Do all that is due at `at`. Raises `StoreUnavailable`, `ArtifactStoreUnavailable`; the rest waits then."""
         settings = self._product.settings
+        with self._product.database.write() as tx:
+            older_version.mend(tx)
+        if at - self._from_epoch_at > timedelta(days=1):  # a host that returned late may have stored something since
+            self._from_epoch_at, self._logs_from, self._artifacts_from = at, EPOCH, EPOCH
         if settings.retention_days:
             span = Span(at - timedelta(days=settings.retention_days))
             self._each(expiry.to_purge, span, partial(purge, self._product))

@@ -179,6 +179,15 @@ def _translated() -> Iterator[None]:
     except (OperationalError, InterfaceError, PoolTimeoutError) as error:
         raise StoreUnavailable(f"the store does not answer: {error}") from error
     except DBAPIError as error:
-        if error.connection_invalidated:
+        if error.connection_invalidated or _is_passing(error):
             raise StoreUnavailable(f"the connection to the store broke: {error}") from error
         raise
+
+
+_PASSING = ("25006", "25P03", "08", "53", "57", "58")
+"""PostgreSQL's codes for: read-only (a standby, after a failover), idle too long; connection, resources, operator,
+system (its appendix A). Trying again later may help, with whoever serves then."""
+
+
+def _is_passing(error: DBAPIError) -> bool:
+    return str(getattr(error.orig, "sqlstate", "") or "").startswith(_PASSING)

@@ -45,6 +45,13 @@ def lines(tx: sa.Connection) -> dict[str, Line]:
     return {row.demand: Line(_line(tx, row.demand, _wanted(row)), row.reason) for row in tx.execute(query)}
 
 
+def class_unclassed(tx: sa.Connection) -> None:
+    """Give the waiting tasks that an older version stored during an upgrade the key of what they ask for."""
+    query = sa.select(*_WANTED).where(tasks.c.demand == "", *is_waiting(tasks))
+    for row in tx.execute(query).all():
+        tx.execute(tasks.update().where(tasks.c.id == row[0]).values(demand=_wanted(row).demand.key))
+
+
 def line_of(tx: sa.Connection, task_id: str) -> dict[str, Line]:
     """A waiting task alone, as the line of its demand; empty when it does not wait."""
     found = tx.execute(_HEAD.where(tasks.c.id == task_id, *is_waiting(tasks)))
@@ -166,22 +173,24 @@ def take_back(tx: sa.Connection, task_ids: Iterable[str] | None) -> list[str]:
     return sorted(taken)
 
 
-def has_unsent(tx: sa.Connection, before: datetime) -> bool:
-    query = sa.select(tasks.c.id).where(*_unsent(before))
+def has_unsent(tx: sa.Connection, before: datetime, behind: datetime) -> bool:
+    """True when a placed task was rung for up to `before`; or later than `behind`, by a clock that was set back."""
+    query = sa.select(tasks.c.id).where(*_unsent(before, behind))
     return tx.scalar(query.limit(1)) is not None
 
 
-def unsent(tx: sa.Connection, before: datetime, at: datetime) -> list[tuple[str, str, int]]:
-    """Placed tasks whose message seems lost, marked as sent again: (worker, task, attempt)."""
-    query = sa.select(tasks.c.worker, tasks.c.id, tasks.c.attempt).where(*_unsent(before))
+def unsent(tx: sa.Connection, before: datetime, behind: datetime, at: datetime) -> list[tuple[str, str, int]]:
+    """Placed tasks whose message seems lost (see `has_unsent`), marked as sent at `at`: (worker, task, attempt)."""
+    query = sa.select(tasks.c.worker, tasks.c.id, tasks.c.attempt).where(*_unsent(before, behind))
     found = [(row[0], row[1], row[2] + 1) for row in tx.execute(query)]
     if found:
         tx.execute(tasks.update().where(tasks.c.id.in_([one[1] for one in found])).values(sent_at=at))
     return found
 
 
-def _unsent(before: datetime) -> tuple[sa.ColumnElement[bool], ...]:
-    return (tasks.c.state == PENDING, tasks.c.worker.is_not(None), tasks.c.sent_at <= before)
+def _unsent(before: datetime, behind: datetime) -> tuple[sa.ColumnElement[bool], ...]:
+    late = sa.or_(tasks.c.sent_at <= before, tasks.c.sent_at > behind)
+    return (tasks.c.state == PENDING, tasks.c.worker.is_not(None), late)
 
 
 def overdue_in_queue(tx: sa.Connection, at: datetime) -> list[Task]:

@@ -256,7 +256,7 @@ def test_a_worker_is_removed_only_when_nothing_can_be_lost_by_it(product: Produc
     with pytest.raises(fleet.WorkerInUse, match="worker w is active: drain it"):
         fleet.remove(product, "w", force=True)
     fleet.stop(product, "w", 900)
-    with pytest.raises(fleet.WorkerInUse, match="worker w still owns 1 attempts \\(t\\)"):
+    with pytest.raises(fleet.WorkerInUse, match="worker w still has 1 attempts \\(t\\)"):
         fleet.remove(product, "w")
     fleet.remove(product, "w", force=True)
     task = now(product, mine.task_id)
@@ -396,3 +396,48 @@ def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it did not come true in time"
         time.sleep(0.01)
+
+
+def test_a_wait_between_attempts_that_expires_ends_the_task_whatever_is_retried(product: Product, watch: Watch) -> None:
+    registered(product)
+    lifecycle = {"queue_timeout": "5s", "retry": {"max_attempts": 3, "on": ["queue_expired", "worker_lost"]}}
+    running(product, lifecycle=lifecycle)
+    submitted(product, "other", lifecycle={"queue_timeout": "5s"}, vm={"cpus": 8})
+    fleet.stop(product, "w", 0)
+    fleet.remove(product, "w", force=True)
+    assert now(product, "t").state is State.PENDING
+    aged(product, "t", 60)
+    aged(product, "other", 60)
+    watch.pass_time(2)
+    for task_id in ("t", "other"):
+        task = now(product, task_id)
+        assert task.outcome is not None, task_id
+        assert (task.state, task.outcome.reason) == (State.FAILED, Reason.QUEUE_EXPIRED)
+
+
+def test_a_duty_that_fails_does_not_keep_the_others_from_being_done(
+    product: Product, watch: Watch, broker: StrictBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise ValueError("a row that nobody thought of")
+
+    monkeypatch.setattr("orchestrator.services.reap._lose_attempts", broken)
+    registered(product)
+    registered(product, "b", profiles=("agentic-dev",))
+    registered(product, "c", profiles=("agentic-dev",))
+    running(product)
+    submitted(product, "late", lifecycle={"queue_timeout": "5s"}, vm={"cpus": 8})
+    watch.pass_time(LEASE + STOP_AFTER + 2, "b", "c")
+    aged(product, "late", 60)
+    watch.pass_time(2, "b", "c")
+    assert now(product, "late").state is State.FAILED
+
+
+def test_a_message_of_a_clock_that_was_ahead_is_sent_again_too(
+    product: Product, watch: Watch, broker: StrictBroker
+) -> None:
+    registered(product)
+    submitted(product, "t")
+    aged(product, "t", -3600)  # its sender's clock was an hour ahead
+    watch.pass_time(1, "w")
+    assert broker.attempts == [("w", "t", 1), ("w", "t", 1)]

@@ -9,11 +9,11 @@ import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
 
-from orchestrator import clock
+from orchestrator import clock, journal
 from orchestrator.product import open_product
 from orchestrator.services.place import place
 from orchestrator.settings import load
-from orchestrator.store import tasks, workers
+from orchestrator.store import older_version, tasks, workers
 from orchestrator.store.database import Database
 from orchestrator.store.matching import Query
 from orchestrator.store.tables import EPOCH
@@ -66,5 +66,38 @@ def test_tasks_of_the_first_version_are_placed_listed_and_counted(
         workers.register(tx, worker_of(slots=2))
         placed = place(tx, clock.now())
     assert [task_id for _, task_id, _ in placed] == ["alike", "waits"]
+    product.close()
+    first_version.close()
+
+
+def test_what_a_process_of_the_first_version_writes_after_the_migration_is_placed_listed_counted_and_read(
+    first_version: Database, empty_url: str, tmp_path: object
+) -> None:
+    product = open_product(load({"SANDBOX_DATA_DIR": f"{tmp_path}/data", "SANDBOX_STORE_URL": empty_url}))
+    with product.database.read() as tx:
+        seen = journal.newest(tx)
+    ended = {"id": "late-end", "state": "failed", "finished_at": 6, "outcome": '{"reason": "timeout"}'}
+    with product.database.write() as tx:
+        for row in ({"id": "late", "state": "pending", "priority": 9}, ended):
+            names = ", ".join(known := {**_TASK, **row})
+            values = ", ".join(f":{name}" for name in known)
+            tx.execute(sa.text(f"INSERT INTO tasks ({names}) VALUES ({values})"), known)  # noqa: S608 - ours
+        tx.execute(sa.text("INSERT INTO task_labels (task_id, key, value) VALUES ('late', 'k', 'late')"))
+        tx.execute(
+            sa.text(
+                "INSERT INTO records (task_id, attempt, first_seq, last_seq, at, kind, body) "
+                "VALUES ('late', 0, 1, 1, 5, 'state_change', '{}')"
+            )
+        )
+    with product.database.read() as tx:
+        found, _ = journal.all_after(tx, seen)
+    assert [one.task_id for one in found] == ["late"]
+    with product.database.write() as tx:
+        older_version.mend(tx)
+        assert tasks.outcome_counts(tx) == {"exit_nonzero": 1, "timeout": 1}
+        assert [one.id for one in tasks.find(tx, Query(labels=(("k", "late"),)))[0]] == ["late"]
+        assert tx.scalar(sa.text("SELECT count(*) FROM task_labels WHERE created_at = 0")) == 0
+        workers.register(tx, worker_of(slots=1))
+        assert [task_id for _, task_id, _ in place(tx, clock.now())] == ["late"]
     product.close()
     first_version.close()

@@ -8,8 +8,18 @@ from alembic import op
 revision = "0002"
 down_revision = "0001"
 
+_PLACEMENT = 0x5A4DB0C6
+"""The lock that every placing, ending and cancelling transaction takes first (`services.place.take_turn`)."""
+
 
 def upgrade() -> None:
+    is_postgresql = op.get_bind().dialect.name == "postgresql"
+    if is_postgresql:  # in the order in which writers take them; theirs and ours would wait for each other
+        op.execute(f"SELECT pg_advisory_xact_lock({_PLACEMENT})")
+        op.execute(
+            "LOCK TABLE tasks, attempts, task_labels, records, workers, idempotency_keys, installation "
+            "IN ACCESS EXCLUSIVE MODE"
+        )
     op.add_column("installation", sa.Column("transaction_base", sa.BigInteger(), nullable=False, server_default="0"))
     op.add_column("attempts", sa.Column("running_clock", sa.String(), nullable=True))
     op.add_column("attempts", sa.Column("uncollected", sa.Boolean(), nullable=False, server_default=sa.false()))
@@ -19,6 +29,8 @@ def upgrade() -> None:
     op.add_column("workers", sa.Column("drain_until", sa.BigInteger(), nullable=True))
     op.add_column("records", sa.Column("transaction_id", sa.BigInteger(), nullable=False, server_default="0"))
     op.create_index("records_by_commit", "records", ["transaction_id", "position"])
+    if is_postgresql:  # an older version that still runs writes records without it
+        op.execute("ALTER TABLE records ALTER transaction_id SET DEFAULT (pg_current_xact_id()::text)::bigint")
     op.add_column("tasks", sa.Column("archived_at", sa.BigInteger(), nullable=True))
     op.create_index("idempotency_keys_by_task", "idempotency_keys", ["task_id"])
     _index_for_scale()
