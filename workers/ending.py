@@ -101,7 +101,7 @@ _ENDING_WORDS = {
     Verdict.CANCELLED: "the command is being stopped: cancelled",
     Verdict.TIMEOUT: "the command is being stopped: its timeout is over",
     Verdict.IDLE: "the command is being stopped: it printed nothing for idle_timeout",
-    Verdict.STOPPING: "the command is being stopped: its worker ends",
+    Verdict.STOPPING: "the command is being stopped: its worker ends, or is drained and the deadline is over",
     Verdict.REBOOTED: "the command ended with its host; its output is being stored",
     Verdict.STALE: "",
 }

@@ -57,7 +57,9 @@ def _bring_in(equipment: Equipment, task: Task, row: AttemptRow) -> None:
     try:
         if attempt.directory.root.exists():
             stop_now(attempt)
+            found = _found(attempt)
             _store_all(attempt, row)
+            attempt.say(f"worker {row.worker} had attempt {row.number} again ({found}) and stored what it had left")
             log.info("what an attempt left was stored", extra={"task": task.id, "attempt": row.number})
     except StaleClaim:
         log.info("nothing to collect any more", extra={"task": task.id, "attempt": row.number})
@@ -87,7 +89,14 @@ def _store_all(attempt: Attempt, row: AttemptRow) -> None:
     attempt.within(attempt.manifest.lifecycle.collect_timeout_seconds)
     found = gather(attempt, attempt.phase_deadline)
     store_artifacts(attempt, found, verdict=attempt.verdict | {"collected": True})
-    attempt.say("what this attempt left was stored after its end, when its worker had it again")
+
+
+def _found(attempt: Attempt) -> str:
+    try:
+        found = attempt.equipment.backend.inspect(attempt.sandbox or "")
+    except SandboxError:
+        return "its sandbox is gone"
+    return f"its sandbox ended with exit code {found.exit_code}"
 
 
 def _sandbox(equipment: Equipment, row: AttemptRow) -> str | None:

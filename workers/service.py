@@ -85,9 +85,12 @@ class WorkerRunsAlready(Exception):
 
 @contextmanager
 def _only_one(settings: Settings) -> Iterator[None]:
-    """Hold the lock of this worker's name; its predecessor may take a moment to end."""
+    """Hold the lock of this data directory; a predecessor may take a moment to end.
+
+    One worker each, whatever its name: it removes what it does not know from there.
+    """
     settings.run_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    lock = os.open(settings.run_dir / f"worker-{settings.worker_name}.lock", os.O_CREAT | os.O_RDWR, 0o600)
+    lock = os.open(settings.run_dir / "worker.lock", os.O_CREAT | os.O_RDWR, 0o600)
     deadline, told = time.monotonic() + PREDECESSOR_SECONDS, False
     try:
         while True:
@@ -97,18 +100,24 @@ def _only_one(settings: Settings) -> Iterator[None]:
             except BlockingIOError:
                 if time.monotonic() > deadline:
                     raise WorkerRunsAlready(
-                        f"a worker named {settings.worker_name} runs already on {settings.data_dir}; "
-                        "stop it, or give this one another --name"
+                        f"worker {settings.worker_name} was not started: another one runs on {settings.data_dir} "
+                        f"({_holder(lock)}); stop it, or give this one another --data-dir and --name"
                     ) from None
                 if not told:
-                    log.warning(
-                        "waiting for another worker of this name to end", extra={"worker": settings.worker_name}
-                    )
+                    wait = {"holder": _holder(lock), "seconds": PREDECESSOR_SECONDS}
+                    log.warning("another worker runs on this data directory, waiting for its end", extra=wait)
                 told = True
                 time.sleep(0.2)
+        os.truncate(lock, 0)
+        os.pwrite(lock, f"process {os.getpid()}, {settings.worker_name}".encode(), 0)
         yield
     finally:
         os.close(lock)
+
+
+def _holder(lock: int) -> str:
+    """What the holder wrote into its lock."""
+    return os.pread(lock, 200, 0).decode(errors="replace") or "an unnamed process"
 
 
 def _host(product: Product) -> WorkerHost:

@@ -121,13 +121,19 @@ def row(task: Task) -> tuple[object, ...]:
     )
 
 
+def _attempt(one: dict[str, Any]) -> str:
+    reason = (one.get("outcome") or {}).get("reason")
+    why = f" ({plain(reason)})" if reason else ""
+    return f"{plain(one.get('attempt'))}: {plain(one.get('state'))}{why}"
+
+
 def fields(task: Task) -> list[tuple[str, object]]:
     """Return what people want to know about one task, in their order; None is left out."""
     outcome = task.get("outcome") or {}
     progress = task.get("progress") or {}
     cancel = task.get("cancel") or {}
     labels = ", ".join(f"{plain(key)}={plain(value)}" for key, value in (task.get("labels") or {}).items())
-    ran = [f"{plain(one.get('attempt'))}: {plain(one.get('state'))}" for one in task.get("attempts") or ()]
+    ran = [_attempt(one) for one in task.get("attempts") or ()]
     return [
         ("id", task["id"]),
         ("name", task.get("name")),

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from orchestrator import logs, settings
+from orchestrator.store.database import Database
 from orchestrator.supervised import end_with_parent
 
 
@@ -21,4 +22,6 @@ def api(host: str | None, port: int | None, stream_port: int | None, data_dir: P
 
     logs.install()
     end_with_parent()
-    Server(settings.load(host=host, port=port, stream_port=stream_port, data_dir=data_dir)).run()
+    in_force = settings.load(host=host, port=port, stream_port=stream_port, data_dir=data_dir)
+    Database(in_force.store_url).ping()  # said here in one line; behind the web server it is a page
+    Server(in_force).run()

@@ -22,6 +22,8 @@ def requeue(in_force: Settings, *, task_ids: Sequence[str], every: bool) -> Repo
 
     The reaper rings by itself for what waits five seconds, and takes back what a lost worker had: this is for a
     worker that is alive and does not begin. Nothing that a worker has begun is touched.
+
+    It may be placed on the same worker again; `sandbox workers drain NAME` moves it to another one.
     """
     if bool(task_ids) == every:
         raise click.UsageError("name the tasks, or give --all")

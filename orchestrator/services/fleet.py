@@ -83,6 +83,8 @@ def heartbeat(product: Product, name: str, trouble: str | None, *, host_id: str 
         if _is_elsewhere(before, host_id):
             raise WorkerNameTaken(name)
         changed = workers.beat(tx, before, at, trouble)
+        if before.state is WorkerState.LOST:
+            tasks.say_of_active(tx, name, f"worker {name} is back, and goes on with it")
         if changed and trouble:
             queue.unassign(tx, name)
         messages = place(tx, at) if changed else []

@@ -62,13 +62,21 @@ def lose_silent_workers(tx: sa.Connection, absent: Absences) -> list[Message]:
     messages: list[Message] = []
     for worker in workers.all_of(tx):
         if absent.is_lost(worker):
-            workers.set_state(tx, worker.name, WorkerState.LOST)
+            workers.set_lost(tx, worker.name, _absence_told(worker))
+            tasks.say_of_active(tx, worker.name, _absence_told(worker))
             queue.unassign(tx, worker.name)
             log.warning("worker lost", extra={"worker": worker.name, "silent_seconds": absent.of(worker)})
             messages += place(tx, clock.now())
         elif absent.is_over(worker):
             messages += _lose_attempts(tx, worker.name, clock.now())
     return messages
+
+
+def _absence_told(worker: Worker) -> str:
+    return (
+        f"worker {worker.name} says nothing since {clock.text(worker.heartbeat_at)}: its keeper stops what it runs; "
+        "it goes on if it returns before, else this attempt is given up"
+    )
 
 
 def _lose_attempts(tx: sa.Connection, worker: str, at: datetime) -> list[Message]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from orchestrator import clock
@@ -137,6 +137,11 @@ def _understood(url: str) -> sa.URL:
         parsed = sa.make_url(url)
     except ArgumentError:
         scheme = ""
+    if scheme in {"postgresql", "postgres"} and "@" in (parsed.host or ""):  # it would be shown as part of the host
+        raise ValueError(
+            "SANDBOX_STORE_URL holds a character in its user or password that is not percent-encoded: "
+            "write @ as %40, / as %2F, : as %3A, # as %23, % as %25"
+        )
     if scheme in {"postgresql", "postgres"}:
         return parsed.set(drivername="postgresql+psycopg")
     if scheme == "sqlite" and parsed.database not in {None, "", ":memory:"}:
@@ -177,11 +182,19 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except (OperationalError, InterfaceError, PoolTimeoutError) as error:
-        raise StoreUnavailable(f"the store does not answer: {error}") from error
+        raise StoreUnavailable(f"the store does not answer: {_words(error)}; {_REMEDY}") from error
     except DBAPIError as error:
         if error.connection_invalidated or _is_passing(error):
-            raise StoreUnavailable(f"the connection to the store broke: {error}") from error
+            raise StoreUnavailable(f"the connection to the store broke: {_words(error)}; {_REMEDY}") from error
         raise
+
+
+_REMEDY = "see that it runs, and SANDBOX_STORE_URL"
+
+
+def _words(error: SQLAlchemyError) -> str:
+    """The driver's own words: SQLAlchemy's add the statement and a link."""
+    return " ".join(str(getattr(error, "orig", None) or error).split())
 
 
 _PASSING = ("25006", "25P03", "08", "53", "57", "58")

@@ -108,6 +108,12 @@ def store_cancellation(tx: sa.Connection, task: Task, wish: Cancellation) -> Non
         raise StaleClaim(task.claim)
 
 
+def say_of_active(tx: sa.Connection, worker: str, message: str) -> None:
+    """Change the message of what a worker has begun. That alone is no state change."""
+    active = (tasks.c.worker == worker, tasks.c.finished_at.is_(None), tasks.c.state != State.PENDING.value)
+    tx.execute(tasks.update().where(*active).values(state_message=message))
+
+
 def mark_purged(tx: sa.Connection, task_id: str, at: datetime) -> None:
     tx.execute(tasks.update().where(tasks.c.id == task_id).values(purged_at=at))
 

@@ -87,6 +87,11 @@ def set_state(tx: sa.Connection, name: str, state: WorkerState) -> None:
     tx.execute(workers.update().where(workers.c.name == name).values(state=state.value))
 
 
+def set_lost(tx: sa.Connection, name: str, trouble: str) -> None:
+    values = {"state": WorkerState.LOST.value, "trouble": trouble}
+    tx.execute(workers.update().where(workers.c.name == name).values(values))
+
+
 def set_stopped(tx: sa.Connection, name: str, at: datetime, adopt_until: datetime) -> None:
     """The goodbye; its counter moves, so that absence is counted from here."""
     tx.execute(
@@ -97,6 +102,7 @@ def set_stopped(tx: sa.Connection, name: str, at: datetime, adopt_until: datetim
             heartbeat=workers.c.heartbeat + 1,
             heartbeat_at=at,
             adopt_until=adopt_until,
+            trouble=None,
         )
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 
 import click
 from rich.console import Console
@@ -17,10 +18,12 @@ MARKS = {Level.OK: ("ok", "green"), Level.NOTE: ("note", "yellow"), Level.PROBLE
 
 
 @click.command()
+@click.option("--name", help="The worker to look after (SANDBOX_WORKER_NAME, host name).")
+@click.option("--data-dir", type=click.Path(path_type=Path), help="Data directory (SANDBOX_DATA_DIR).")
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
-def doctor(form: str) -> None:
+def doctor(name: str | None, data_dir: Path | None, form: str) -> None:
     """Check this machine. Exit code 1 when something keeps tasks from running."""
-    in_force = settings.load()
+    in_force = settings.load(worker_name=name, data_dir=data_dir)
     findings = examine(in_force)
     if form == "json":
         click.echo(json.dumps([finding.to_dict() for finding in findings], indent=2))

@@ -81,8 +81,10 @@ def test_a_lost_worker_keeps_its_attempts_until_its_keeper_has_stopped_them(
     mine = running(product)
     watch.pass_time(LEASE + STOP_AFTER, "b", "c")
     assert worker_now(product, "w").state is WorkerState.LOST
+    assert str(worker_now(product, "w").trouble).startswith("worker w says nothing since ")
     assert now(product, "t").claim == mine
     assert now(product, "t").state is State.RUNNING
+    assert str(now(product, "t").state_message).startswith("worker w says nothing since ")
     watch.pass_time(3, "b", "c")
     task = now(product, "t")
     assert task.outcome is not None
@@ -116,6 +118,7 @@ def test_a_lost_worker_that_comes_back_in_time_goes_on(product: Product, watch: 
     assert worker_now(product, "w").state is WorkerState.LOST
     watch.pass_time(2 * LEASE, "w", "b", "c")
     assert worker_now(product, "w").state is WorkerState.ACTIVE
+    assert now(product, "t").state_message == "worker w is back, and goes on with it"
     assert conclude(product, mine, of_exit(0, oom_killed=False)) is State.COMPLETED
 
 
