@@ -145,9 +145,11 @@ def _broken(attempt: Attempt, sandbox: str, found: Inspection) -> Outcome | None
 
 
 def _went_with_the_engine(attempt: Attempt) -> bool:
-    # A second before the event, because an engine that is stopped tells of its sandboxes' ends on its way out.
     equipment = attempt.equipment
-    return equipment.outages.since(attempt.signals.certain_until - 1.0) and not equipment.backend.survives_restart()
+    # A second before the event, because an engine that is stopped tells of its sandboxes' ends on its way out; but an
+    # outage from before the command ran has nothing to do with its end.
+    since = max(attempt.signals.certain_until - 1.0, attempt.running_since or 0.0)
+    return equipment.outages.since(since) and not equipment.backend.survives_restart()
 
 
 def _killed_from_outside(attempt: Attempt, sandbox: str) -> Outcome | None:

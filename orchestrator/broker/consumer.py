@@ -146,9 +146,17 @@ def _announced(stopping: threading.Event, on_stopping: Callable[[], None]) -> It
         announcer.join()
 
 
+def _without_alarm(record: logging.LogRecord) -> bool:
+    """An acknowledgement that a broker going down did not take is no alarm: the message was a doorbell."""
+    record.exc_info, record.exc_text = None, None
+    record.levelno, record.levelname = logging.WARNING, "WARNING"
+    return True
+
+
 def _keep_celery_quiet() -> None:
     for name in ("celery", "kombu"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("celery.worker.request").addFilter(_without_alarm)
     # Celery announces a new default at each lost connection although the setting has been chosen explicitly.
     warnings.filterwarnings(
         "ignore", r"(?s)\s*In Celery 5\.1 we introduced an optional breaking change", CPendingDeprecationWarning
