@@ -48,6 +48,7 @@ def test_a_worker_killed_at_each_step_and_started_again_undoes_it_and_the_task_i
         assert_done_without_counting(it, point_of)
 
 
+@pytest.mark.faults_long
 def test_a_worker_killed_at_each_step_and_not_started_again_loses_its_task_to_another(install: Install) -> None:
     with install(store="postgres", broker="redis") as it:
         point_of = killed_at_every_point(it)

@@ -35,7 +35,9 @@ def go_through_an_outage(it: Installation, *, empty: bool, away_seconds: float) 
         assert len(task["attempts"]) == 1
 
 
-@pytest.mark.parametrize("broker", ["folder", "rabbit", pytest.param("redis", marks=pytest.mark.faults_long)])
+@pytest.mark.parametrize(
+    "broker", ["folder", *(pytest.param(one, marks=pytest.mark.faults_long) for one in ("rabbit", "redis"))]
+)
 def test_a_broker_that_comes_back_empty_costs_no_task(install: Install, broker: str) -> None:
     with install(broker=broker, workers=("w1",), SANDBOX_CONCURRENCY="2") as it:
         go_through_an_outage(it, empty=True, away_seconds=2.0)

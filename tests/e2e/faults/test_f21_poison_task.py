@@ -17,6 +17,7 @@ MOST_ATTEMPTS = 4
 """Three that do not count, and the one that the manifest allows."""
 
 
+@pytest.mark.faults_long
 def test_a_task_that_kills_its_worker_each_time_fails_and_its_neighbour_is_adopted_each_time(install: Install) -> None:
     with install(workers=("w1",), **PATIENT) as it:
         neighbour = it.api.submit(ticking_task(3000, 30.0))

@@ -14,7 +14,11 @@ ADOPT = {"SANDBOX_ADOPT_SECONDS": "120"}
 
 
 @pytest.mark.parametrize(
-    "tasks", [pytest.param(10, id="10 tasks"), pytest.param(30, id="30 tasks", marks=pytest.mark.faults_long)]
+    "tasks",
+    [
+        pytest.param(10, id="10 tasks", marks=pytest.mark.faults_long),
+        pytest.param(30, id="30 tasks", marks=pytest.mark.faults_long),
+    ],
 )
 def test_a_rolling_upgrade_under_load_loses_no_task_and_runs_none_again(install: Install, tasks: int) -> None:
     with install(store="postgres", broker="redis", apis=2, workers=("w1", "w2"), **PATIENT, **ADOPT) as it:
