@@ -19,7 +19,7 @@ test: install ## all tests
 	@$(PYTHON) -m pytest
 
 test-faults: install ## the whole fault suite: every process may die (an hour on 2 cores)
-	@$(PYTHON) -m pytest --all-faults tests/e2e/faults
+	@$(PYTHON) -m pytest --all-faults tests/e2e/faults tests/integration/broker
 
 SOAK := --seconds 600 --tasks 300
 soak: install ## random faults under load for ten minutes; SOAK="--seconds 600 --tasks 300 --seed 1" repeats one

@@ -60,6 +60,7 @@ def test_a_worker_outlives_a_kill_of_the_broker_and_hears_later_messages(
     assert worker.alive()
 
 
+@pytest.mark.faults_long
 def test_a_worker_outlives_a_broker_that_comes_back_empty(
     server: Server, broker: Broker, fleet: Fleet, name: str
 ) -> None:
@@ -98,6 +99,7 @@ def test_every_method_reports_a_stopped_broker_soon_and_works_again_after_its_st
     broker.send_attempt(name, "after", 1)
 
 
+@pytest.mark.faults_long
 def test_a_worker_started_while_the_broker_is_away_for_several_retries_becomes_ready_later(
     server: Server, broker: Broker, fleet: Fleet, name: str
 ) -> None:
@@ -112,6 +114,7 @@ def test_a_worker_started_while_the_broker_is_away_for_several_retries_becomes_r
     arrives(broker, worker, name, "t1")
 
 
+@pytest.mark.faults_long
 def test_a_worker_whose_broker_goes_away_for_several_retries_goes_on_later(
     server: Server, broker: Broker, fleet: Fleet, name: str
 ) -> None:
@@ -124,6 +127,7 @@ def test_a_worker_whose_broker_goes_away_for_several_retries_goes_on_later(
     arrives(broker, worker, name, "t1")
 
 
+@pytest.mark.faults_long
 def test_a_worker_ends_when_asked_while_its_broker_is_away(server: Server, fleet: Fleet, name: str) -> None:
     worker = fleet.start(name)
     server.kill()
@@ -132,6 +136,7 @@ def test_a_worker_ends_when_asked_while_its_broker_is_away(server: Server, fleet
     assert worker.lines()[-2:] == ["stopping", "returned"]
 
 
+@pytest.mark.faults_long
 def test_a_worker_that_never_reached_its_broker_ends_when_asked(server: Server, fleet: Fleet, name: str) -> None:
     server.stop()
     worker = fleet.start(name, wait=False)
