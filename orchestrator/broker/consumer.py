@@ -147,7 +147,10 @@ def _announced(stopping: threading.Event, on_stopping: Callable[[], None]) -> It
 
 
 def _without_alarm(record: logging.LogRecord) -> bool:
-    """An acknowledgement that a broker going down did not take is no alarm: the message was a doorbell."""
+    """What a broker going down did not take (an acknowledgement, a goodbye) is no alarm: messages are doorbells.
+
+    The message tells the error; the traceback would only lead through Celery.
+    """
     record.exc_info, record.exc_text = None, None
     record.levelno, record.levelname = logging.WARNING, "WARNING"
     return True
@@ -156,7 +159,8 @@ def _without_alarm(record: logging.LogRecord) -> bool:
 def _keep_celery_quiet() -> None:
     for name in ("celery", "kombu"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    logging.getLogger("celery.worker.request").addFilter(_without_alarm)
+    for name in ("celery.worker.request", "celery.worker.loops"):
+        logging.getLogger(name).addFilter(_without_alarm)
     # Celery announces a new default at each lost connection although the setting has been chosen explicitly.
     warnings.filterwarnings(
         "ignore", r"(?s)\s*In Celery 5\.1 we introduced an optional breaking change", CPendingDeprecationWarning
