@@ -278,7 +278,7 @@ class WorkerHost:
             return
         with self._product.database.read() as tx:
             live = {row.claim for _, row in attempt_rows.live_on(tx, self._name)}
-        unknown = live - {attempt.claim for attempt in self._running()}
+        unknown = live - self._claims()
         if unknown & self._unknown:
             log.warning("attempts in nobody's hands", extra={"claims": str(unknown & self._unknown)})
             self._adopt()

@@ -10,8 +10,10 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
+
+from tests.servers.http import serving
 
 HANG_SECONDS = 60.0
 """Longer than any client of the tests waits; hanging connections are let go when the proxy ends."""
@@ -80,17 +82,8 @@ class FaultyFront:
             pass
 
         Bound.front = front
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Bound)
-        self.port = server.server_address[1]
-        thread = threading.Thread(target=server.serve_forever, args=[0.05])
-        thread.start()
-        try:
+        with serving(Bound, self.over) as self.port:
             yield self
-        finally:
-            self.over.set()
-            server.shutdown()
-            thread.join()
-            server.server_close()
 
     def answer(self, call: Call) -> Answer:
         self.calls.append(call)
