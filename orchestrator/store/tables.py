@@ -94,6 +94,7 @@ tasks = sa.Table(
     sa.Column("last_activity_at", Instant),
     sa.Column("next_seq", sa.BigInteger, nullable=False),
     sa.Column("archived_at", Instant),
+    sa.Column("owner", sa.String),
     # Lists, each in one order: a page is read from its end of an index, however many tasks there are.
     sa.Index("tasks_by_creation", "created_at", "id"),
     sa.Index("tasks_by_start", "started_at", "id"),
@@ -101,6 +102,7 @@ tasks = sa.Table(
     sa.Index("tasks_by_name", "name", "id"),
     sa.Index("tasks_by_state", "state", "created_at", "id"),
     sa.Index("tasks_by_parent", "parent_id", "created_at", "id"),
+    sa.Index("tasks_by_owner", "owner", "created_at", "id"),
     # Placement: the most urgent that wait, the most urgent of each demand, and what each worker holds.
     sa.Index("tasks_waiting", sa.text("priority DESC"), "created_at", "id", **_WAITING),
     sa.Index("tasks_waiting_alike", "demand", sa.text("priority DESC"), "created_at", "id", **_WAITING),
@@ -159,6 +161,8 @@ attempts = sa.Table(
     sa.Column("dropped_bytes", sa.BigInteger, nullable=False),
     sa.Column("preserved", sa.Boolean, nullable=False),
     sa.Column("uncollected", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("bytes_up", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("bytes_down", sa.BigInteger, nullable=False, server_default="0"),
     sa.Index("attempts_by_worker", "worker", "finished_at"),
     # What a worker asks at each heartbeat: what it still has, not what it ever had.
     sa.Index("attempts_uncollected", "worker", **_flagged("uncollected")),
@@ -232,6 +236,52 @@ workers = sa.Table(
     sa.Column("version", sa.String),
     sa.Column("draining", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("drain_until", Instant),
+    sa.Column("bytes_up", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("bytes_down", sa.BigInteger, nullable=False, server_default="0"),
+)
+
+contacts = sa.Table(
+    "contacts",
+    metadata,
+    sa.Column("task_id", sa.String, sa.ForeignKey("tasks.id"), primary_key=True),
+    sa.Column("attempt", sa.Integer, primary_key=True),
+    sa.Column("host", sa.String, primary_key=True),
+    sa.Column("port", sa.Integer, primary_key=True),
+    sa.Column("rule", sa.String, primary_key=True),
+    sa.Column("passed", sa.Boolean, nullable=False),
+    sa.Column("count", sa.BigInteger, nullable=False),
+    sa.Column("first_at", Instant, nullable=False),
+    sa.Column("last_at", Instant, nullable=False),
+)
+
+tokens = sa.Table(
+    "tokens",
+    metadata,
+    sa.Column("id", sa.String, primary_key=True),
+    sa.Column("name", sa.String, nullable=False),
+    sa.Column("owner", sa.String, nullable=False),
+    sa.Column("scopes", sa.JSON, nullable=False),
+    sa.Column("secret_sha256", sa.String, nullable=False),
+    sa.Column("requests_per_minute", sa.Integer),
+    sa.Column("created_at", Instant, nullable=False),
+    sa.Column("expires_at", Instant),
+    sa.Column("revoked_at", Instant),
+)
+
+audit = sa.Table(
+    "audit",
+    metadata,
+    sa.Column("position", Position, primary_key=True, autoincrement=True),
+    sa.Column("at", Instant, nullable=False),
+    sa.Column("token", sa.String),
+    sa.Column("owner", sa.String),
+    sa.Column("remote", sa.String, nullable=False),
+    sa.Column("action", sa.String, nullable=False),
+    sa.Column("subject", sa.String),
+    sa.Column("status", sa.Integer, nullable=False),
+    sa.Column("request_id", sa.String, nullable=False),
+    sa.Index("audit_by_time", "at"),
+    sqlite_autoincrement=True,
 )
 
 idempotency_keys = sa.Table(
