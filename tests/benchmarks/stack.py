@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,7 @@ import httpx
 from httpx_sse import connect_sse
 
 from tests.benchmarks.processes import Process, marked_processes
+from tests.servers.process import free_port
 
 CONCURRENCY = 4
 TERMINAL = frozenset({"completed", "failed", "failed_preserved", "cancelled"})
@@ -47,7 +47,7 @@ class Stack:
         self.image = image
         self.directory = directory
         self.marker = f"{directory.name}-{os.getpid()}"
-        port = _free_port()
+        port = free_port()
         self.url = f"http://127.0.0.1:{port}/api/v1"
         self._log = (directory / "up.log").open("wb")
         began = time.perf_counter()
@@ -172,9 +172,3 @@ def _environment(marker: str) -> dict[str, str]:
     # The defaults are what is measured, whatever the caller has set for himself.
     kept = {name: value for name, value in os.environ.items() if not name.startswith("SANDBOX_")}
     return {**kept, "SANDBOX_WORKER_NAME": marker, "BENCHMARK_STACK": marker, "NO_COLOR": "1"}
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.conftest import missing
-from tests.e2e.stack import eventually, free_port, processes_with
+from tests.e2e.stack import eventually, processes_with
+from tests.servers.process import free_port
 
 ROOT = Path(__file__).parents[2]
 SERVER_IMAGE = "sandbox/server:packages"

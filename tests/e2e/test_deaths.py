@@ -12,8 +12,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.e2e.stack import Product, eventually, free_port, running_product
+from tests.e2e.stack import Product, eventually, running_product
 from tests.e2e.submitting import ended, raw_output, run_manifest, submit
+from tests.servers.process import free_port
 
 pytestmark = pytest.mark.docker
 

@@ -1,10 +1,12 @@
 """One process of a server that belongs to a test, and the port it listens on."""
 
+import fcntl
 import os
 import random
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -15,6 +17,7 @@ START_SECONDS = 90.0
 
 STOP_SECONDS = 60.0
 _LOWEST_PORT = 10_000
+_RESERVED = Path(tempfile.gettempdir()) / f"sandbox-test-ports-{os.getuid()}"
 _LOCAL_PORTS = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 
@@ -22,14 +25,27 @@ def free_port() -> int:
     """A loopback port nobody listens on, outside the range the kernel gives to outgoing connections.
 
     Inside that range a client that keeps trying to reach a stopped server is, sooner or later, given the
-    server's own port and connects to itself; and the server could not be started again there.
+    server's own port and connects to itself; and the server could not be started again there. For the same reason
+    the port stays ours while this process lives: another run of the tests does not get it while our server is down.
     """
     end = int(_LOCAL_PORTS.read_text().split()[0])
     while True:
         port = random.randrange(_LOWEST_PORT, end)  # noqa: S311 (not a secret)
         with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) != 0:
+            if probe.connect_ex(("127.0.0.1", port)) != 0 and _reserve(port):
                 return port
+
+
+def _reserve(port: int) -> bool:
+    """Take the port's lock for the life of this process; false when a process of the tests has it."""
+    _RESERVED.mkdir(exist_ok=True)
+    lock = os.open(_RESERVED / str(port), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        return False
+    return True
 
 
 def answers(port: int, question: bytes, answer: bytes) -> bool:

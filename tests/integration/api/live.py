@@ -16,12 +16,7 @@ from pathlib import Path
 import httpx
 
 from tests.integration.api.waiting import DEADLINE_SECONDS, eventually
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+from tests.servers.process import free_port
 
 
 @dataclass

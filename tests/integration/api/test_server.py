@@ -18,8 +18,9 @@ from orchestrator.models import Claim
 from orchestrator.product import Product
 from tests.integration.api import openapi, sse
 from tests.integration.api.installation import MANIFEST, BuildHost, open_product
-from tests.integration.api.live import Exchange, LiveServer, free_port, is_alive, read_to_the_end
+from tests.integration.api.live import Exchange, LiveServer, is_alive, read_to_the_end
 from tests.integration.api.waiting import Background, eventually
+from tests.servers.process import free_port
 
 FOLLOWERS, WAITING = 200, 50
 HEALTH_SECONDS = 10
