@@ -22,7 +22,7 @@ def test_a_worker_killed_and_gone_costs_the_attempt_and_a_retry_starts_when_the_
 ) -> None:
     with install(store="postgres", broker="redis", workers=("gone",)) as it:
         final = it.api.submit(ticking_task(6000, 60.0))
-        retried = it.api.submit(ticking_task(300, 8.0, lifecycle=RETRY))
+        retried = it.api.submit(ticking_task(300, 20.0, lifecycle=RETRY))  # outlives a slow machine's way to the kill
         it.add_worker("other")
         for task in (final, retried):
             eventually("it prints", lambda task=task: "tick 5\n" in it.api.output(task))
