@@ -4,7 +4,7 @@ PYTHON := $(VENV)/bin/python
 SHELL := /bin/bash
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-faults soak check bench images compose-images lock
+.PHONY: help install demo test test-faults test-security soak check bench images compose-images lock
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,6 +20,18 @@ test: install ## all tests
 
 test-faults: install ## the whole fault suite: every process may die (an hour on 2 cores)
 	@$(PYTHON) -m pytest --all-faults tests/e2e/faults tests/integration/broker
+
+# Ids of isolation-and-faults.md whose tests lie beside what they test, in other folders.
+SECURITY := tests/security tests/unit/test_documents.py tests/unit/test_manifest.py tests/unit/test_globs.py \
+    tests/unit/test_collect.py tests/unit/test_downloads.py tests/unit/test_git.py tests/unit/test_redactor.py \
+    tests/unit/test_output_redaction.py tests/unit/test_log_redaction.py tests/unit/test_secret_custody.py \
+    tests/integration/artifacts tests/integration/sandbox tests/integration/test_keeper.py \
+    tests/integration/store/test_tokens.py tests/integration/api/test_manifest_attacks.py \
+    tests/integration/api/test_artifacts.py tests/integration/api/test_origins.py tests/integration/api/test_access.py \
+    tests/integration/api/test_owners.py tests/integration/api/test_audit.py tests/integration/api/test_tls.py \
+    tests/e2e/test_runtimes.py tests/e2e/test_images.py
+test-security: install ## every attack on the sandbox, its limits and the inputs, long forms included
+	@$(PYTHON) -m pytest --all-security $(SECURITY)
 
 SOAK := --seconds 600 --tasks 300
 soak: install ## random faults under load for ten minutes; SOAK="--seconds 600 --tasks 300 --seed 1" repeats one

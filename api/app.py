@@ -1,4 +1,4 @@
-"""The Flask application: blueprints, request ids, the check of origins, the error table."""
+"""The Flask application: blueprints, request ids, the way in (origins, access), the error table."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ import uuid
 
 from flask import Flask, Response, g, request
 
-from api import artifacts, errors, fleet, health, logs, metrics, origins, tasks
+from api import access, artifacts, errors, fleet, headers, health, logs, metrics, network, origins, tasks, trail
+from api.callers import Callers
 from api.errors import Refusal
 from api.feed import Hub
 from api.metrics import Metrics
-from api.parts import KEY, Parts, policy_of
+from api.parts import KEY, Parts, parts, policy_of
+from api.trail import Trail
 from orchestrator.documents.parts import MAX_BYTES
 from orchestrator.log_reader import LogReader
 from orchestrator.product import Product
@@ -24,7 +26,7 @@ BODY_BYTES_READ = MAX_BYTES + 1
 """One more than is accepted: Werkzeug cuts a body without a length there in silence, and the reader of
 documents sees that it is too long."""
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
-BLUEPRINTS = (tasks, logs, artifacts, fleet, health, metrics)
+BLUEPRINTS = (tasks, logs, network, artifacts, fleet, health, metrics)
 KEEP_ALIVE_SECONDS = 15.0
 """How long a follower may hear nothing (contract §5)."""
 
@@ -44,6 +46,8 @@ def create_app(product: Product, *, keep_alive_seconds: float = KEEP_ALIVE_SECON
         Metrics(database),
         keep_alive_seconds,
         LogReader(database, product.artifacts),
+        Callers(product),
+        Trail(database),
     )
     for module in BLUEPRINTS:
         app.register_blueprint(module.blueprint)
@@ -57,15 +61,21 @@ def _begin() -> None:
     given = request.headers.get("X-Request-Id", "")
     g.request_id = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
     g.began = time.monotonic()
+    access.note_peer()
     origins.check()
     if "\x00" in request.path:  # no id or path holds one, and PostgreSQL takes none as a value
         raise Refusal(404, "not_found", "the address holds a NUL; there is nothing at such an address")
+    access.admit()
 
 
 def _finish(response: Response) -> Response:
     response.headers["X-Request-Id"] = g.get("request_id", "")
-    response.headers.setdefault("X-Content-Type-Options", "nosniff")
+    headers.add(response)
     origins.admit(response)
+    entry = trail.entry_of(response)
+    if entry is not None:
+        parts().trail.add(entry)
+    caller = g.get("caller")
     log.info(
         "request",
         extra={
@@ -73,6 +83,9 @@ def _finish(response: Response) -> Response:
             "method": request.method,
             "path": request.path,
             "status": response.status_code,
+            "remote": g.peer.address,
+            "token": caller.token_id if caller else None,
+            "owner": caller.owner if caller else None,
             "milliseconds": round((time.monotonic() - g.get("began", time.monotonic())) * 1000, 1),
         },
     )

@@ -27,6 +27,8 @@ from orchestrator.store import attempts as attempt_rows
 blueprint = Blueprint("artifacts", __name__, url_prefix="/api/v1/tasks")
 
 GZIP_LEVEL = 1  # the reader waits: speed before size
+METADATA = "metadata.json"
+"""Our own file in the archive."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,9 +169,9 @@ def _archive(store: ArtifactStore, of: Found) -> Iterator[bytes]:
     pipe = _Pipe()
     # `tarfile` writes a member only from a file, and its own compression takes no level before Python 3.12.
     with gzip.GzipFile(fileobj=pipe, mode="wb", compresslevel=GZIP_LEVEL, mtime=0) as packed:
-        packed.write(_header("metadata.json", len(metadata), task) + metadata + _padding(len(metadata)))
+        packed.write(_header(METADATA, len(metadata), task) + metadata + _padding(len(metadata)))
         for one in found:
-            packed.write(_header(one.path, one.size_bytes, task))
+            packed.write(_header(archive_name(one.path), one.size_bytes, task))
             for chunk in _bytes(store, one, 0, one.size_bytes):
                 packed.write(chunk)
                 yield pipe.taken()
@@ -177,6 +179,18 @@ def _archive(store: ArtifactStore, of: Found) -> Iterator[bytes]:
         packed.write(bytes(2 * tarfile.BLOCKSIZE))
         packed.write(bytes(-packed.tell() % tarfile.RECORDSIZE))
     yield pipe.taken()
+
+
+def archive_name(path: str) -> str:
+    """Return the name of the artifact `path` in the archive: `path`, unless that would replace or need our own file.
+
+    `metadata.json` at the top, in any case (some file systems ignore it), with any number of `_` behind it, gets one
+    more `_`. So two artifacts never get the same name.
+    """
+    top, slash, below = path.partition("/")
+    if top.rstrip("_").casefold() == METADATA:
+        top += "_"
+    return f"{top}{slash}{below}"
 
 
 def _padding(size: int) -> bytes:

@@ -59,11 +59,15 @@ class Client:
         server: str,
         token: str | None = None,
         *,
+        ca_file: Path | None = None,
         transport: httpx.BaseTransport | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """`server` is the base URL; `transport` and `sleep` replace the network and waiting in tests."""
-        self._connection = Connection(server, token, transport=transport, sleep=sleep)
+        """`server` is the base URL; `ca_file` holds the authorities to believe in instead of the usual ones.
+
+        `transport` and `sleep` replace the network and waiting in tests.
+        """
+        self._connection = Connection(server, token, ca_file=ca_file, transport=transport, sleep=sleep)
 
     def __enter__(self) -> Self:
         return self
@@ -226,6 +230,10 @@ class Client:
         which = "" if attempt is None else f"?attempt={attempt}"
         path = f"{_path(task_id)}/artifacts/{quote(name, safe='/')}{which}"
         return Download(self._connection, path, target, verify, checksum, on_progress).run()
+
+    def network(self, task_id: str) -> Json:
+        """Return what the task's sandbox was refused on the network, and how many bytes it sent and got."""
+        return self._connection.json("GET", f"{_path(task_id)}/network", repeatable=True)
 
     def workers(self) -> Json:
         """Return the fleet."""

@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 import httpx
 
 _ADVICE = {
-    401: "Give a token with --token or SANDBOX_TOKEN.",
-    403: "Use a token that may do this, or ask the operator.",
+    401: "Give a token with --token or SANDBOX_TOKEN; the operator makes one with `sandbox token create`.",
+    403: "Use a token that may do this, or ask the operator for one (`sandbox token create --scope …`).",
     413: "Make the manifest smaller, or put the data into the repository.",
     500: "Try again; if it stays, give the operator the request's id.",
     502: "Something between you and the server failed; try again.",

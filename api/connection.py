@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
+import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -35,6 +37,7 @@ class Connection:
         server: str,
         token: str | None = None,
         *,
+        ca_file: Path | None = None,
         transport: httpx.BaseTransport | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -46,6 +49,7 @@ class Connection:
             headers=headers,
             timeout=httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS),
             transport=transport,
+            verify=_trusting(ca_file) if ca_file and self.server.startswith("https:") else True,
             # A proxy from the environment cannot reach this machine's own loopback.
             trust_env=not _is_loopback(httpx.URL(self.server).host),
         )
@@ -128,6 +132,8 @@ class Connection:
         why = str(error) or type(error).__name__
         if isinstance(error, httpx.TimeoutException):
             why = f"no answer in time ({type(error).__name__})"
+        if "CERTIFICATE_VERIFY_FAILED" in why:
+            why += ". Name the authority that signed its certificate with SANDBOX_CA_FILE"
         return ServerUnreachable(self.server, why)
 
 
@@ -147,6 +153,17 @@ def _checked(server: str) -> str:
             "or SANDBOX_TOKEN instead"
         )
     return server.rstrip("/")
+
+
+def _trusting(ca_file: Path) -> ssl.SSLContext:
+    """TLS that believes in these authorities alone."""
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except OSError as error:  # an SSLError is one, too
+        raise InvalidServer(
+            f"the authorities' certificates cannot be read from {ca_file}: {error}; name a PEM file with "
+            "SANDBOX_CA_FILE, or unset it"
+        ) from error
 
 
 def _query(params: Params) -> list[tuple[str, str | int | float | bool | None]] | None:

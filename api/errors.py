@@ -19,7 +19,7 @@ from orchestrator.services.fleet import WorkerInUse
 from orchestrator.services.purge import NotTerminal
 from orchestrator.services.submit import IdempotencyKeyReused, InsufficientResources
 from orchestrator.store.database import StoreUnavailable
-from orchestrator.store.tasks import DuplicateTask
+from orchestrator.store.tasks import DuplicateTask, TaskIdTaken
 from orchestrator.store.workers import UnknownWorker
 
 log = logging.getLogger(__name__)
@@ -84,6 +84,7 @@ TABLE: dict[type[Exception], Answer] = {
     UnsupportedContentType: Answer(415, "unsupported_content_type"),
     TaskNotFound: Answer(404, "task_not_found"),
     DuplicateTask: Answer(409, "duplicate_task_id", _existing),
+    TaskIdTaken: Answer(409, "duplicate_task_id"),
     AlreadyTerminal: Answer(409, "task_already_terminal", lambda error: {"task_state": error.task.state}),
     NotTerminal: Answer(422, "invalid_state_transition", lambda error: {"task_state": error.task.state}),
     IdempotencyKeyReused: Answer(422, "idempotency_key_reused"),

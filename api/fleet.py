@@ -6,9 +6,11 @@ import sqlalchemy as sa
 from flask import Blueprint, Response, jsonify
 
 from api import views
+from api.access import reach
 from api.errors import invalid_parameter
 from api.params import Params, json_body, no_params
 from api.parts import parts
+from orchestrator.access import Scope
 from orchestrator.models import Worker
 from orchestrator.quantities import duration_seconds
 from orchestrator.services import fleet
@@ -64,13 +66,28 @@ def _answer(name: str) -> Response:
 
 
 def _shown(tx: sa.Connection, found: list[Worker]) -> list[dict[str, object]]:
+    """Who may not read a task is not told its id here either, only how many there are."""
     held, owned = queue.held_by_worker(tx), attempts.owned_by_worker(tx)
-    return [views.worker(one, held.get(one.name), owned.get(one.name, [])) for one in found]
+    whose = reach(Scope.TASK_READ)
+    shown = []
+    for one in found:
+        has = owned.get(one.name, [])
+        ids = [task_id for task_id, owner in has if whose in (None, owner)]
+        shown.append(views.worker(one, held.get(one.name), ids, len(has)))
+    return shown
 
 
 def _deadline(params: Params) -> float | None:
-    """`deadline` from the query; a JSON body wins. None: the drain has no deadline."""
-    raw = json_body("deadline").get("deadline", params.text("deadline"))
+    """`deadline` from the query; a JSON body wins, but a bad one in the query is refused beside it, too.
+
+    None: the drain has no deadline.
+    """
+    body = json_body("deadline")
+    asked = _seconds(params.text("deadline"))
+    return _seconds(body["deadline"]) if "deadline" in body else asked
+
+
+def _seconds(raw: object) -> float | None:
     if raw is None:
         return None
     try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import select
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -10,6 +12,8 @@ from datetime import datetime
 
 from flask import Blueprint, Response, request
 
+from api.access import permit
+from api.callers import Permit
 from api.errors import invalid_parameter
 from api.feed import follow
 from api.params import Params
@@ -62,7 +66,7 @@ def get_logs(task_id: str) -> Response:
         raise TaskNotFound(task_id)
     wanted = _wanted(here, task, params)
     here.log_reader.check(task.id, wanted.cursor, attempt=wanted.attempt)  # later there is no status to say it with
-    body = _stream(here, task, wanted, request.environ.get("gunicorn.socket"))
+    body = _stream(here, task, wanted, permit(), request.environ.get("gunicorn.socket"))
     response = Response(body, content_type=TYPES[wanted.form])
     response.headers["Cache-Control"] = "no-store"
     response.headers["X-Accel-Buffering"] = "no"  # a reverse proxy must not hold lines back
@@ -154,13 +158,17 @@ class _Silence:
         return max(0.0, self._until - time.monotonic())
 
 
-def _stream(here: Parts, task: Task, wanted: Wanted, connection: socket.socket | None) -> Iterator[bytes]:
-    """Render what is there, and with `follow` what comes, until the task has ended."""
+def _stream(
+    here: Parts, task: Task, wanted: Wanted, allowed: Permit, connection: socket.socket | None
+) -> Iterator[bytes]:
+    """Render what is there, and with `follow` what comes, until the task has ended or the reader is not allowed."""
     yield b""  # the headers go out now, not with the first record: that may come in an hour
     text = TextRenderer(wanted.stream)
     cursor = wanted.cursor
     silence = _Silence(here.keep_alive_seconds)
     for rows in _rows(here, task, wanted, silence.left):
+        if not allowed.holds():
+            raise ConnectionResetError(errno.ECONNRESET, f"the reader of task {task.id} has lost its access")
         rendered = _rendered([row for row in rows if wanted.takes(row)], wanted, cursor, text)
         if rows:
             cursor = max(cursor, rows[-1].record.last_seq)
@@ -185,15 +193,17 @@ def _rendered(rows: list[Row], wanted: Wanted, cursor: int, text: TextRenderer) 
 
 
 def _gone(connection: socket.socket | None) -> bool:
-    """True when the reader has closed its end. Where there is nothing to send to it, no write would tell."""
+    """True when the reader has closed its end. Where there is nothing to send to it, no write would tell.
+
+    The kernel is asked: what TLS has still to say may wait to be read, so reading would not tell.
+    """
     if connection is None:
         return False
-    try:
-        return connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
-    except BlockingIOError:
-        return False
-    except OSError:
+    if connection.fileno() < 0:
         return True
+    poller = select.poll()
+    poller.register(connection, select.POLLRDHUP)
+    return bool(poller.poll(0))
 
 
 def _rows(here: Parts, task: Task, wanted: Wanted, silence_left: Callable[[], float]) -> Iterator[list[Row]]:

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from flask import Blueprint, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from api.params import no_params
 from api.parts import parts
@@ -16,7 +16,7 @@ from orchestrator import clock, journal
 from orchestrator.models import Kind, WorkerState
 from orchestrator.services.place import PLACEMENT_SECONDS
 from orchestrator.states import TERMINAL, State
-from orchestrator.store import queue, tasks, workers
+from orchestrator.store import contacts, queue, tasks, workers
 from orchestrator.store.database import Database
 
 blueprint = Blueprint("metrics", __name__)
@@ -35,6 +35,7 @@ class StoreMetrics:
             states, outcomes = tasks.count_by_state(tx), tasks.outcome_counts(tx)
             oldest, fleet = queue.oldest_pending(tx), workers.all_of(tx)
             log_bytes = tasks.output_bytes(tx)
+            egress = contacts.bytes_of_workers(tx)
         by_state = GaugeMetricFamily("sandbox_tasks", "Tasks by state", labels=["state"])
         for state in State:
             by_state.add_metric([state.value], states.get(state.value, 0))
@@ -53,6 +54,15 @@ class StoreMetrics:
         for worker_state in WorkerState:
             up.add_metric([worker_state.value], sum(one.state is worker_state for one in fleet))
         yield up
+        moved = CounterMetricFamily(
+            "sandbox_egress_bytes",
+            "Bytes that sandboxes sent up and got down through their way out",
+            labels=["worker", "direction"],
+        )
+        for worker, (bytes_up, bytes_down) in egress.items():
+            moved.add_metric([worker, "up"], bytes_up)
+            moved.add_metric([worker, "down"], bytes_down)
+        yield moved
 
 
 class PhaseDurations:

@@ -5,14 +5,19 @@ from __future__ import annotations
 import ipaddress
 from urllib.parse import urlsplit
 
-from flask import Response, request
+from flask import Response, g, request
 
 from api.errors import Refusal
 from api.parts import parts
 from orchestrator.settings import LOOPBACK
 
-READABLE_HEADERS = "Content-Disposition, Content-Range, ETag, Location, Retry-After, X-Checksum-SHA256, X-Request-Id"
-SENDABLE_HEADERS = "Content-Type, Idempotency-Key, If-None-Match, If-Range, Last-Event-ID, Range, X-Request-Id"
+READABLE_HEADERS = (
+    "Content-Disposition, Content-Range, ETag, Location, Retry-After, WWW-Authenticate, X-Checksum-SHA256, "
+    "X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, X-Request-Id"
+)
+SENDABLE_HEADERS = (
+    "Authorization, Content-Type, Idempotency-Key, If-None-Match, If-Range, Last-Event-ID, Range, X-Request-Id"
+)
 PREFLIGHT_SECONDS = "600"
 
 
@@ -20,7 +25,7 @@ def check() -> None:
     """Refuse a request that a page of a foreign origin makes through a visitor's browser: 403 `forbidden`."""
     _check_host()
     origin = request.headers.get("Origin")
-    own = f"{request.scheme}://{request.host}"
+    own = f"{g.peer.scheme}://{request.host}"
     if origin is None or origin == own or origin in _allowed():
         return
     message = f"requests from pages of {origin[:200]} are not accepted; name it in SANDBOX_ALLOWED_ORIGINS"
@@ -28,21 +33,24 @@ def check() -> None:
 
 
 def _check_host() -> None:
-    """Refuse foreign host names on loopback: a page whose name is re-bound to 127.0.0.1 would pass as our own.
+    """Refuse foreign host names on loopback, or where the operator named ours.
 
-    An address cannot be re-bound, so only names are looked at.
+    A page whose name is re-bound to our address would pass as our own. An address cannot be re-bound, so only names
+    are looked at.
     """
-    if parts().product.settings.host not in LOOPBACK:
+    settings = parts().product.settings
+    if not settings.is_local and not settings.allowed_hosts:
         return
     try:
         name = urlsplit(f"//{request.host}").hostname or ""
     except ValueError:  # such as an unclosed bracket
         name = ""
-    if name in LOOPBACK or _is_address(name) or name in {urlsplit(one).hostname for one in _allowed()}:
+    known = {*LOOPBACK, *settings.allowed_hosts, *(urlsplit(one).hostname for one in _allowed())}
+    if name in known or _is_address(name):
         return
     message = (
-        f"this server listens on a loopback address and does not answer as {request.host[:200]!r}; "
-        "call it as localhost, or name the page's origin in SANDBOX_ALLOWED_ORIGINS"
+        f"this server does not answer as {request.host[:200]!r}; call it as localhost or by its address, or name "
+        "it in SANDBOX_ALLOWED_HOSTS"
     )
     raise Refusal(403, "forbidden", message)
 

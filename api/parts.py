@@ -13,7 +13,9 @@ from orchestrator.manifest import ManifestPolicy
 from orchestrator.product import Product
 
 if TYPE_CHECKING:
+    from api.callers import Callers
     from api.metrics import Metrics
+    from api.trail import Trail
 
 KEY = "sandbox-parts"
 
@@ -26,6 +28,8 @@ class Parts:
     metrics: Metrics
     keep_alive_seconds: float
     log_reader: LogReader
+    callers: Callers
+    trail: Trail
 
 
 def parts() -> Parts:
@@ -35,5 +39,5 @@ def parts() -> Parts:
 def policy_of(product: Product) -> ManifestPolicy:
     """What this operator allows manifests to ask for."""
     profiles = product.settings.profiles
-    images = tuple({image for profile in profiles.values() for image in profile.allowed_images})
-    return ManifestPolicy(frozenset(profiles), images, product.settings.file_repositories)
+    images = {name: one.image_rules for name, one in profiles.items()}
+    return ManifestPolicy(frozenset(profiles), (), product.settings.file_repositories, images)

@@ -49,6 +49,11 @@ class Server(BaseApplication):  # type: ignore[misc]
         config.set("graceful_timeout", GRACEFUL_SECONDS)
         config.set("keepalive", 30)
         config.set("limit_request_line", 8190)
+        # What a proxy says about a request is judged in one place (`api.peer`), by SANDBOX_TRUSTED_PROXIES.
+        config.set("forwarded_allow_ips", "")
+        if settings.tls_cert and settings.tls_key:  # read anew for each connection: a renewed one needs no restart
+            config.set("certfile", str(settings.tls_cert))
+            config.set("keyfile", str(settings.tls_key))
         config.set("loglevel", "warning")
         config.set("proc_name", "sandbox-api")
         config.set("when_ready", _harden)
@@ -86,7 +91,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         go_on = super().handle(conn)
         if go_on is False:
             with suppress(OSError):  # closed already
-                util.close_graceful(conn.sock.dup())
+                # The connection itself, below TLS: gunicorn does not say goodbye in TLS either.
+                util.close_graceful(socket.socket(fileno=os.dup(conn.sock.fileno())))
                 conn.sock.shutdown(socket.SHUT_RDWR)
         return go_on
 
@@ -103,4 +109,7 @@ def _harden(arbiter: Any) -> None:
 def _leave(_arbiter: Any, worker: Any) -> None:
     """End now: at its exit Python would wait for every thread, and a follower's ends with its task."""
     if worker.booted:  # else the exit code tells the arbiter that there is no point in another one
+        from api.parts import KEY  # noqa: PLC0415 - as in `load`
+
+        worker.wsgi.extensions[KEY].trail.flush(GRACEFUL_SECONDS)
         os._exit(0)

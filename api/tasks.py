@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Blueprint, Response, jsonify, request
+from flask import Blueprint, Response, g, jsonify, request
 
 from api import views
+from api.access import caller, reach
 from api.errors import invalid_parameter
 from api.params import Params, json_body, json_object, no_params
 from api.parts import parts
 from orchestrator import clock, manifest
+from orchestrator.access import Scope
 from orchestrator.services.cancel import AlreadyTerminal, TaskNotFound, Wish, cancel
 from orchestrator.services.purge import purge
 from orchestrator.services.rerun import rerun
@@ -36,7 +38,7 @@ def submit_task() -> tuple[Response, int] | Response:
     parsed = manifest.parse(request.get_data(cache=False), request.content_type or "", policy=here.policy)
     if params.flag("dry_run"):
         return jsonify(parsed.definition)
-    return _accepted(submit(here.product, parsed, idempotency_key=_idempotency_key()))
+    return _accepted(submit(here.product, parsed, idempotency_key=_idempotency_key(), by=caller()))
 
 
 @blueprint.get("")
@@ -50,6 +52,7 @@ def list_tasks() -> Response:
         offset=params.integer("offset", 0, 0),
         sort=params.choice("sort", "created_at", SORTS),
         descending=params.choice("order", "desc", ("asc", "desc")) == "desc",
+        owner=reach(Scope.TASK_READ),
     )
     with parts().product.database.read() as tx:
         found, total = tasks.find(tx, query)
@@ -99,7 +102,7 @@ def purge_task(task_id: str) -> tuple[str, int]:
 def rerun_task(task_id: str) -> tuple[Response, int]:
     no_params()
     here = parts()
-    return _accepted(rerun(here.product, task_id, json_object(), here.policy))
+    return _accepted(rerun(here.product, task_id, json_object(), here.policy, by=caller()))
 
 
 def _accepted(task: Any) -> tuple[Response, int]:
@@ -132,7 +135,7 @@ def _cancel_children(task_id: str, wish: Wish) -> None:
     waiting = [task_id]
     while waiting:
         with product.database.read() as tx:
-            children = tasks.children_of(tx, waiting.pop())
+            children = tasks.children_of(tx, waiting.pop(), owner=reach(Scope.TASK_CANCEL))
         waiting += children
         for child in children:
             try:
@@ -167,4 +170,6 @@ def _wish(params: Params) -> Wish:
         raise invalid_parameter("reason", f"reason is a text of at most {MAX_REASON} characters")
     if not isinstance(force, bool):
         raise invalid_parameter("force", "force is true or false")
-    return Wish(request.remote_addr or "unknown", reason, force)
+    who = caller()
+    by = g.peer.address if who.owner is None else f"{who.owner} (token {who.token_name})"
+    return Wish(by, reason, force)

@@ -47,6 +47,7 @@ def list_item(task: Task) -> dict[str, Any]:
         "labels": task.labels,
         "priority": task.priority,
         "parent_id": task.parent_id,
+        "owner": task.owner,
         "created_at": clock.text(task.created_at),
         "started_at": time_text(task.started_at),
         "state_changed_at": clock.text(task.state_changed_at),
@@ -135,13 +136,13 @@ def artifact(one: Artifact, *, latest: int) -> dict[str, Any]:
     }
 
 
-def worker(one: Worker, used: tuple[int, Any] | None, task_ids: list[str]) -> dict[str, Any]:
-    """`used`: what is placed on it or runs there; `task_ids`: what it owns."""
+def worker(one: Worker, used: tuple[int, Any] | None, task_ids: list[str], task_count: int) -> dict[str, Any]:
+    """`used`: what is placed on it or runs there; `task_ids`: what the caller may know of the tasks it owns."""
     slots, held = used or (0, NOTHING)
     capacity = as_host(one).capacity
     return {
         "name": one.name,
-        "state": _worker_state(one, task_ids),
+        "state": _worker_state(one, task_count),
         "draining": one.draining,
         "drain_until": time_text(one.drain_until),
         "version": one.version,
@@ -158,6 +159,7 @@ def worker(one: Worker, used: tuple[int, Any] | None, task_ids: list[str]) -> di
             "disk_bytes": held.disk_bytes,
         },
         "task_ids": task_ids,
+        "task_count": task_count,
         "profiles": list(one.profiles),
         "network_modes": list(one.network_modes),
         "agents": list(one.agents),
@@ -167,8 +169,8 @@ def worker(one: Worker, used: tuple[int, Any] | None, task_ids: list[str]) -> di
     }
 
 
-def _worker_state(one: Worker, task_ids: list[str]) -> str:
+def _worker_state(one: Worker, task_count: int) -> str:
     """A drain shows while the worker runs; that one is stopped or lost says more."""
     if one.state is not WorkerState.ACTIVE or not one.draining:
         return one.state
-    return "draining" if task_ids else "drained"
+    return "draining" if task_count else "drained"

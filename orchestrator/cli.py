@@ -34,11 +34,12 @@ EXIT_BROKEN_PIPE = 141
 COMMAND_GROUP = "sandbox.commands"
 DISTRIBUTION = "sandbox-orchestrator"
 SUMMARIES = {
-    "admin": "Look after the store: migrate, prune, requeue, back up, restore.",
+    "admin": "Look after the store: migrate, prune, requeue, back up, restore, audit.",
     "api": "Serve the REST API and the event stream.",
     "doctor": "Check this machine: what works, what cannot be enforced, what to do.",
     "image": "Build and list the sandbox images of the profiles.",
     "task": "Submit tasks, watch them, fetch what they made, cancel them.",
+    "token": "Make, list and revoke access tokens.",
     "up": "Run everything on this machine: API, worker, broker and store.",
     "worker": "Run a worker on this build host.",
     "workers": "Look at the fleet; drain, resume and remove workers.",

@@ -79,6 +79,8 @@ class Task:
     output_bytes: int
     last_activity_at: datetime | None
     next_seq: int
+    owner: str | None = None
+    """Whose token submitted it; None: nobody's, the API was open."""
 
     @property
     def is_terminal(self) -> bool:

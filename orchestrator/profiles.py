@@ -9,10 +9,17 @@ from typing import Any
 
 import yaml
 
+from orchestrator.image_rules import ImageRules
+
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """A kind of sandbox. `allowed_images` are glob patterns that `run.image` must match."""
+    """A kind of sandbox. `allowed_images` are glob patterns that `run.image` must match.
+
+    `require_digest`: `run.image` must name a digest. `runtime` is one that the engine of a worker knows; a worker
+    whose engine does not know it does not offer the profile. `learn_egress`: an `outbound` sandbox reaches every public
+    host, and what it reached is kept, to make a list of `allowed_hosts` from.
+    """
 
     name: str
     image: str
@@ -21,6 +28,13 @@ class Profile:
     runtime: str | None = None
     pids: int = 512
     tmp_bytes: int = 512 << 20
+    require_digest: bool = False
+    learn_egress: bool = False
+
+    @property
+    def image_rules(self) -> ImageRules:
+        """What `run.image` may be."""
+        return ImageRules(self.allowed_images, self.require_digest)
 
 
 BUILT_IN = {
@@ -44,6 +58,8 @@ _FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "runtime": ("a text", _is_text),
     "pids": ("a whole number above 0", _is_count),
     "tmp_bytes": ("a whole number above 0", _is_count),
+    "require_digest": ("true or false", lambda value: isinstance(value, bool)),
+    "learn_egress": ("true or false", lambda value: isinstance(value, bool)),
 }
 """What a profile may say: the words for a value, and the test of one."""
 

@@ -1,4 +1,4 @@
-"""Durations and sizes as people write them; the only place that parses them (pure)."""
+"""Durations and sizes as people write them; the only place that parses and writes them (pure)."""
 
 from __future__ import annotations
 
@@ -43,3 +43,9 @@ def size_bytes(text: str) -> int:
             "(powers of 1024); write for example 512M or 8G"
         )
     return int(match[1]) * _BYTES[match[2]]
+
+
+def size_text(size: int) -> str:
+    """Return a number of bytes as a manifest would name it, rounded to whole mebibytes."""
+    mebibytes = round(size / _BYTES["M"])
+    return f"{mebibytes // 1024}G" if mebibytes and mebibytes % 1024 == 0 else f"{mebibytes}M"

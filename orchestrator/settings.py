@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from orchestrator import secret_settings
 from orchestrator.artifacts import UnusableArtifactsUrl, parse_location
 from orchestrator.fault_points import Fault, parse
 from orchestrator.profiles import Profile, load_profiles
@@ -43,6 +44,11 @@ class Settings:
     stream_port: int | None = 8121
     allow_open: bool = False
     allowed_origins: tuple[str, ...] = ()
+    allowed_hosts: tuple[str, ...] = ()
+    trusted_proxies: tuple[str, ...] = ()
+    rate_limit_per_minute: int = 600
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
     worker_name: str = "worker"
     concurrency: int = 4
     cpu_overcommit: float = 4.0
@@ -54,6 +60,16 @@ class Settings:
     stop_after_seconds: float = 30.0
     file_repositories: bool | tuple[str, ...] = False
     egress_private_cidrs: tuple[str, ...] = ()
+    allow_full_network: bool = False
+    full_network_dns: tuple[str, ...] = ()
+    secrets_env_prefix: str = secret_settings.ENV_PREFIX
+    secrets_env: tuple[str, ...] = ()
+    secrets_dir: Path | None = None
+    vault_url: str | None = None
+    vault_mount: str = "secret"
+    vault_token_file: Path | None = None
+    ssh_known_hosts: Path = Path("/etc/ssh/ssh_known_hosts")
+    registry_config: Path | None = None
     log_max_bytes: int = 1 << 30
     artifact_max_bytes: int = 10 << 30
     artifact_max_count: int = 10_000
@@ -66,6 +82,7 @@ class Settings:
     stop_wait_seconds: float = 0.0
     disk_reap_percent: float = 10.0
     disk_stop_percent: float = 5.0
+    disk_stop_bytes: int | None = None
     keeper_service: bool = False
     embedded: bool = False
     test_faults: tuple[Fault, ...] = ()
@@ -90,6 +107,11 @@ class Settings:
         return self.lease_seconds / 2 + STOPPING_SECONDS
 
     @property
+    def is_local(self) -> bool:
+        """The API listens on a loopback address: only this machine reaches it, and proxies on it."""
+        return self.host in LOOPBACK
+
+    @property
     def run_dir(self) -> Path:
         """Where sockets and process ids lie."""
         return self.data_dir / "run"
@@ -105,13 +127,15 @@ class _Reader:
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._environment = environment
+        self.names: set[str] = set()
         self.errors: list[str] = []
 
     def text(self, name: str, default: str) -> str:
+        self.names.add(name)
         return self._environment.get(name) or default
 
     def number(self, name: str, default: float, low: float, high: float) -> float:
-        raw = self._environment.get(name)
+        raw = self.text(name, "")
         if not raw:
             return default
         try:
@@ -138,6 +162,12 @@ class _Reader:
     def words(self, name: str, separator: str = ",") -> tuple[str, ...]:
         return tuple(part.strip() for part in self.text(name, "").split(separator) if part.strip())
 
+    def path(self, name: str) -> Path | None:
+        raw = self.text(name, "")
+        if raw and not Path(raw).is_absolute():
+            self.errors.append(f"{name}={raw!r} is no absolute path; write it from the root, beginning with /")
+        return Path(raw) if raw else None
+
     def networks(self, name: str) -> tuple[str, ...]:
         found = self.words(name)
         for one in found:
@@ -145,6 +175,16 @@ class _Reader:
                 ipaddress.ip_network(one)
             except ValueError as error:
                 self.errors.append(f"{name}: {one!r} is no network: {error}; write it like 10.1.0.0/16")
+        return found
+
+    def addresses(self, name: str) -> tuple[str, ...]:
+        """IPv4 addresses; a sandbox has no IPv6 to ask others by."""
+        found = self.words(name)
+        for one in found:
+            try:
+                ipaddress.IPv4Address(one)
+            except ValueError as error:
+                self.errors.append(f"{name}: {one!r} is no IPv4 address: {error}; write it like 10.1.0.53")
         return found
 
 
@@ -176,6 +216,11 @@ def load(environment: Mapping[str, str] | None = None, *, embedded: bool = False
         "stream_port": _stream_port(read, port),
         "allow_open": read.flag("SANDBOX_ALLOW_OPEN"),
         "allowed_origins": read.words("SANDBOX_ALLOWED_ORIGINS"),
+        "allowed_hosts": tuple(name.lower() for name in read.words("SANDBOX_ALLOWED_HOSTS")),
+        "trusted_proxies": read.networks("SANDBOX_TRUSTED_PROXIES"),
+        "rate_limit_per_minute": read.integer("SANDBOX_RATE_LIMIT_PER_MINUTE", 600, 0, 1_000_000),
+        "tls_cert": read.path("SANDBOX_TLS_CERT"),
+        "tls_key": read.path("SANDBOX_TLS_KEY"),
         "worker_name": read.text("SANDBOX_WORKER_NAME", socket.gethostname()),
         "concurrency": read.integer("SANDBOX_CONCURRENCY", 4, 1, 1000),
         "cpu_overcommit": read.number("SANDBOX_CPU_OVERCOMMIT", 4, 0.01, 1000),
@@ -187,6 +232,16 @@ def load(environment: Mapping[str, str] | None = None, *, embedded: bool = False
         "stop_after_seconds": read.number("SANDBOX_STOP_AFTER_SECONDS", lease, 0.1, 604_800),
         "file_repositories": _file_repositories(read, open_by_default=embedded and host in LOOPBACK),
         "egress_private_cidrs": read.networks("SANDBOX_EGRESS_PRIVATE_CIDRS"),
+        "allow_full_network": read.flag("SANDBOX_ALLOW_FULL_NETWORK"),
+        "full_network_dns": read.addresses("SANDBOX_FULL_NETWORK_DNS"),
+        "secrets_env_prefix": read.text("SANDBOX_SECRETS_ENV_PREFIX", secret_settings.ENV_PREFIX),
+        "secrets_env": read.words("SANDBOX_SECRETS_ENV"),
+        "secrets_dir": read.path("SANDBOX_SECRETS_DIR"),
+        "vault_url": read.text("SANDBOX_VAULT_URL", "").rstrip("/") or None,
+        "vault_mount": read.text("SANDBOX_VAULT_MOUNT", "secret"),
+        "vault_token_file": read.path("SANDBOX_VAULT_TOKEN_FILE"),
+        "ssh_known_hosts": read.path("SANDBOX_SSH_KNOWN_HOSTS") or Path("/etc/ssh/ssh_known_hosts"),
+        "registry_config": read.path("SANDBOX_REGISTRY_CONFIG"),
         "log_max_bytes": read.integer("SANDBOX_LOG_MAX_BYTES", 1 << 30, 1, 1 << 50),
         "artifact_max_bytes": read.integer("SANDBOX_ARTIFACT_MAX_BYTES", 10 << 30, 0, 1 << 50),
         "artifact_max_count": read.integer("SANDBOX_ARTIFACT_MAX_COUNT", 10_000, 0, 1_000_000),
@@ -198,6 +253,7 @@ def load(environment: Mapping[str, str] | None = None, *, embedded: bool = False
         "stop_wait_seconds": read.number("SANDBOX_STOP_WAIT_SECONDS", 0, 0, 604_800),
         "disk_reap_percent": read.number("SANDBOX_DISK_REAP_PERCENT", 10, 0, 99),
         "disk_stop_percent": read.number("SANDBOX_DISK_STOP_PERCENT", 5, 0, 98),
+        "disk_stop_bytes": _given(read, "SANDBOX_DISK_STOP_BYTES", 1 << 50),
         "engine_log_driver": read.text("SANDBOX_ENGINE_LOG_DRIVER", "json-file"),
         "keeper_service": read.flag("SANDBOX_KEEPER_SERVICE"),
         "embedded": embedded,
@@ -205,6 +261,7 @@ def load(environment: Mapping[str, str] | None = None, *, embedded: bool = False
         "profiles": load_profiles(read.text("SANDBOX_PROFILES", ""), read.errors),
     }
     values.update(chosen)
+    read.errors += secret_settings.faults(values, read.names)
     try:
         parse_location(values["artifacts_url"])
     except UnusableArtifactsUrl as error:
@@ -222,14 +279,26 @@ def load(environment: Mapping[str, str] | None = None, *, embedded: bool = False
             f"SANDBOX_DISK_STOP_PERCENT={values['disk_stop_percent']:g} is above SANDBOX_DISK_REAP_PERCENT="
             f"{values['disk_reap_percent']:g}: no task would be taken before preserved sandboxes make room; lower it"
         )
-    if values["host"] not in LOOPBACK and not values["allow_open"]:
+    if (values["tls_cert"] is None) != (values["tls_key"] is None):
         read.errors.append(
-            f"host {values['host']} is not a loopback address, and the API has no access tokens yet: anybody who "
-            "reaches it could run code here; listen on 127.0.0.1, or set SANDBOX_ALLOW_OPEN=1 on a trusted network"
+            "SANDBOX_TLS_CERT and SANDBOX_TLS_KEY belong together, and one of them is not set: set both, or none for "
+            "plain HTTP"
         )
     if read.errors:
         raise InvalidSettings(read.errors)
     return Settings(**values)
+
+
+def secret_variable(settings: Settings, key: str, environment: Mapping[str, str] | None = None) -> bytes | None:
+    """Return the value that `source: env` reads for `key`, or None: the prefixed variable, then the listed one.
+
+    Looked up at each use and in no field of `Settings`: whatever prints the settings cannot print it.
+    """
+    found = os.environ if environment is None else environment
+    value = found.get(settings.secrets_env_prefix + key)
+    if value is None and key in settings.secrets_env:
+        value = found.get(key)
+    return None if value is None else os.fsencode(value)
 
 
 def _shorter_retention(read: _Reader, name: str, retention_days: int) -> int:
@@ -242,6 +311,11 @@ def _shorter_retention(read: _Reader, name: str, retention_days: int) -> int:
             "lower the first or raise the second"
         )
     return days
+
+
+def _given(read: _Reader, name: str, high: int) -> int | None:
+    """A whole number from 0, or None where the default is no number of its own."""
+    return read.integer(name, 0, 0, high) if read.text(name, "") else None
 
 
 def _stream_port(read: _Reader, port: int) -> int | None:

@@ -20,6 +20,7 @@ import click
 
 from orchestrator import settings
 from orchestrator.cli import CommandFailed
+from orchestrator.services.tokens import check_host
 from orchestrator.supervised import END_SANDBOXES, PARENT
 
 STOP_SECONDS = 90.0
@@ -102,6 +103,7 @@ def up(
         "concurrency": concurrency,
     }
     in_force = settings.load(embedded=True, **given)
+    check_host(in_force)
     received: list[int] = []
     wake = threading.Event()
 
@@ -184,10 +186,14 @@ def _listens(in_force: settings.Settings) -> bool:
 
 
 def _announce(in_force: settings.Settings) -> None:
-    base = f"http://{in_force.host}:{in_force.port}"
+    scheme = "https" if in_force.tls_cert else "http"
+    base = f"{scheme}://{in_force.host}:{in_force.port}"
     click.echo(f"sandbox up: REST at {base}/api/v1, data in {in_force.data_dir}")
     if in_force.stream_port:
-        click.echo(f"sandbox up: the same at http://{in_force.host}:{in_force.stream_port} for event streams")
+        click.echo(f"sandbox up: the same at {scheme}://{in_force.host}:{in_force.stream_port} for event streams")
+    if not in_force.is_local:
+        create = f"sandbox token create NAME --owner WHO --data-dir {in_force.data_dir}"
+        click.echo(f"sandbox up: other machines reach it; `{create}` makes an access token")
     click.echo(f"sandbox up: try `sandbox task list --server {base}`; Ctrl-C ends it")
 
 

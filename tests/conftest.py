@@ -20,15 +20,22 @@ def missing(what: str, how: str) -> None:
     pytest.skip(message)
 
 
+LONG_TESTS = {
+    "faults_long": ("--all-faults", "the long tests of the fault suite, too"),
+    "security_long": ("--all-security", "the long tests of the security suite, too"),
+}
+"""By marker: the option that runs these tests, and its help."""
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--all-faults", action="store_true", help="the long tests of the fault suite, too")
+    for option, what in LONG_TESTS.values():
+        parser.addoption(option, action="store_true", help=what)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect the long tests of the fault suite unless they are asked for."""
-    if config.getoption("--all-faults"):
-        return
-    long = [item for item in items if item.get_closest_marker("faults_long")]
+    """Deselect the long tests of each suite unless they are asked for."""
+    left_out = [marker for marker, (option, _) in LONG_TESTS.items() if not config.getoption(option)]
+    long = [item for item in items if any(item.get_closest_marker(marker) for marker in left_out)]
     if long:
         config.hook.pytest_deselected(items=long)
         items[:] = [item for item in items if item not in long]

@@ -13,7 +13,7 @@ from orchestrator.models import Attempt as AttemptRow
 from orchestrator.models import Claim, Task
 from orchestrator.services.cancel import conclude_cancelled
 from orchestrator.services.conclude import CancelRequested, give_back
-from orchestrator.states import RAN
+from orchestrator.states import RAN, State
 from orchestrator.store import attempts as attempt_rows
 from orchestrator.store.database import StoreUnavailable
 from workers import boot_clock
@@ -24,7 +24,9 @@ from workers.keeper_client import KeeperRefused, KeeperUnavailable
 from workers.output import Progress
 from workers.sandbox.labels import claim_of
 from workers.sandbox.port import EngineUnavailable, Found, Image, SandboxError
+from workers.secret_custody import recall
 from workers.supervisor import Verdict
+from workers.way_out import count_on, reopen_way_out
 from workers.workspace import AttemptDirectory
 
 log = logging.getLogger(__name__)
@@ -40,6 +42,7 @@ def adopt(
     were taken back, what kept one of them from it.
     """
     name = equipment.product.settings.worker_name
+    equipment.disks.chosen()  # before anything is removed: trying it makes a directory there
     with equipment.product.database.write() as tx:  # behind the last word of the worker before us, commit included
         live = attempt_rows.live_on(tx, name, for_update=True)
     busy = held()  # after the read: what was claimed since is not in it
@@ -55,6 +58,7 @@ def adopt(
         except (SandboxError, KeeperRefused, OSError, ValueError) as error:  # the others must not wait for this one
             log.exception("attempt not taken back yet", extra={"task": task.id, "attempt": row.number})
             failures.append(error)
+    restore_preserved(equipment)
     remove_orphans(equipment, held())
     if failures:
         raise failures[0]
@@ -106,14 +110,23 @@ def restored(equipment: Equipment, task: Task, row: AttemptRow) -> Attempt:
     """An attempt as it was when the worker before us died, with its undo and its output pump."""
     attempt = Attempt(equipment, task, row.claim, state=task.state, commit=row.commit, sandbox=row.sandbox)
     if row.image and row.image_digest:
-        attempt.image = Image(row.image, row.image_digest)
+        # Its id is not stored: the sandbox is there, and nothing more is made of the image.
+        attempt.image = Image(row.image, row.image_digest, row.image_digest)
     attempt.verdict = row.verdict or {}
     attempt.uncollected = bool(attempt.verdict.get("uncollected"))
     attempt.undo.callback(attempt.discard_directory)
     attempt.undo.callback(destroy_sandbox, attempt)
+    try:
+        attempt.directory.restore()
+    except OSError as error:  # it ends all the same, without what lies there
+        log.error("the disk of an attempt is lost", extra={"task": task.id, "error": str(error)})  # noqa: TRY400
     attempt.running_since = time.monotonic() - (_ran(row) or 0.0)
+    recall(attempt)
     progress = Progress.load(row.spool_offset, row.output_bytes, row.dropped_bytes)
     start_pump(attempt, progress)
+    count_on(attempt)
+    if task.state is State.RUNNING:
+        reopen_way_out(attempt)
     return attempt
 
 
@@ -127,6 +140,18 @@ def _stored_verdict(row: AttemptRow) -> Verdict | None:
     if row.verdict:
         return Verdict(row.verdict["kind"])
     return Verdict.REBOOTED if row.running_clock and _ran(row) is None else None
+
+
+def restore_preserved(equipment: Equipment) -> None:
+    """Mount the disks of preserved sandboxes again, which a boot of the host unmounted: they are kept to be seen."""
+    settings = equipment.product.settings
+    with equipment.product.database.read() as tx:
+        preserved = attempt_rows.preserved_rows(tx, settings.worker_name)
+    for row in preserved:
+        try:
+            AttemptDirectory.of(settings.work_dir, row.claim).restore()
+        except OSError as error:
+            log.warning("disk of a preserved sandbox not mounted", extra={"task": row.task_id, "error": str(error)})
 
 
 def remove_orphans(equipment: Equipment, busy: Iterable[Claim] = ()) -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from workers.attempt import Attempt
+from workers.task_disk import ImageDisk, WatchedDisk
+from workers.way_out import OUTBOUND
+from workers.workspace import sandbox_user_id
 
 
 def applied_limits(attempt: Attempt) -> dict[str, Any]:
@@ -12,13 +15,60 @@ def applied_limits(attempt: Attempt) -> dict[str, Any]:
     asked, effective = attempt.task.requested, attempt.effective
     return {
         "cpus": _limit(asked.cpus, effective.cpus, "cgroup cpu quota"),
-        "memory_bytes": _limit(asked.memory_bytes, effective.memory_bytes, "cgroup memory, no swap on top"),
-        "disk_bytes": _limit(asked.disk_bytes, None, "none: counted by placement, not enforced in this version"),
-        "network": _limit(attempt.manifest.vm.network_mode, "isolated", "empty network namespace (--network none)"),
+        "memory_bytes": _limit(asked.memory_bytes, effective.memory_bytes, _memory(attempt)),
+        "disk_bytes": _limit(asked.disk_bytes, effective.disk_bytes, disk_mechanism(attempt)),
+        "network": _limit(attempt.manifest.vm.network_mode, *_network(attempt)),
         "pids": _limit(None, attempt.profile.pids, "cgroup pids"),
         "root": _limit(None, "writable" if attempt.profile.writable_root else "read-only", "container configuration"),
-        "runtime": _limit(None, attempt.profile.runtime or "the engine's default", "container runtime"),
+        "runtime": _limit(attempt.profile.runtime, attempt.runtime, "the engine's runtime of that name"),
+        "user": _limit(None, *_user(attempt)),
     }
+
+
+def _memory(attempt: Attempt) -> str:
+    if attempt.equipment.engine.facts().swap_limited:
+        return "cgroup memory, no swap on top"
+    return "cgroup memory; swap, if the host has any, is not limited: its kernel does not account it"
+
+
+def _user(attempt: Attempt) -> tuple[str, str]:
+    """Who the command is on the host."""
+    inside, outside = sandbox_user_id(), attempt.directory.owner().user_id
+    if inside == outside:
+        return f"{inside}, on the host too", "no capabilities, no new privileges"
+    return f"{inside}, on the host {outside}", "the engine's user namespace (userns-remap); no capabilities"
+
+
+def disk_mechanism(attempt: Attempt) -> str:
+    """What holds the task to its size. Raises `OSError` when that cannot be seen."""
+    is_image, mechanism = attempt.disk_gauge.is_image, WatchedDisk.mechanism
+    if not is_image:
+        return mechanism
+    root = f"; the writable root {mechanism}" if attempt.profile.writable_root else ""
+    return f"{ImageDisk.mechanism}{root}"
+
+
+_CLOSED = "empty network namespace (--network none)"
+_FILTERED = (
+    "a bridge of this worker's own, from which the host's packet filter drops what goes to the host, to private, "
+    "link-local and metadata addresses and to other sandboxes; no IPv6"
+)
+
+
+def _network(attempt: Attempt) -> tuple[str, str]:
+    vm = attempt.manifest.vm
+    if vm.network_mode != OUTBOUND:
+        return network_of(vm.network_mode)
+    passed_on = f"{_CLOSED}; {attempt.equipment.entry.mechanism} passes on connections to"
+    if attempt.profile.learn_egress:
+        return "outbound, learning", f"{passed_on} every public host, and records them"
+    count = len(vm.allowed_hosts)
+    return OUTBOUND, f"{passed_on} the {count} entries of allowed_hosts" if count else f"{passed_on} nothing"
+
+
+def network_of(mode: str) -> tuple[str, str]:
+    """The mode in force and what enforces it. A task whose mode a worker does not enforce never gets this far."""
+    return ("full", _FILTERED) if mode == "full" else ("isolated", _CLOSED)
 
 
 def _limit(requested: Any, effective: Any, mechanism: str) -> dict[str, Any]:

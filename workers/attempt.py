@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from orchestrator import clock
 from orchestrator.manifest import Manifest
@@ -21,14 +23,23 @@ from orchestrator.services.conclude import CancelRequested, give_back
 from orchestrator.states import Event, State, after
 from workers.agents import agent_of
 from workers.agents.port import Agent
+from workers.egress.ledger import Ledger
 from workers.equipment import Equipment
-from workers.git import GitSandbox
+from workers.git import Credentials, GitSandbox
+from workers.git_access import secret_parts
+from workers.log_redaction import LIVE
+from workers.network.entry import Entrance
 from workers.output import OutputPump
 from workers.patience import patiently
-from workers.sandbox.labels import ROLE_GIT, ROLE_TASK, labels
+from workers.redaction import NOTHING_SECRET, Redactor
+from workers.sandbox.labels import ROLE_EGRESS, ROLE_GIT, ROLE_TASK, labels
 from workers.sandbox.port import Image, Mount, SandboxSpec
 from workers.supervisor import Signals, Verdict
-from workers.workspace import AttemptDirectory, sandbox_user_id
+from workers.task_disk_watch import DiskGauge
+from workers.workspace import AttemptDirectory, Owner, sandbox_owner, sandbox_user_id
+
+if TYPE_CHECKING:
+    from workers.way_out import WayOut
 
 
 class Stopped(Exception):
@@ -56,7 +67,10 @@ class Attempt:
     """State of one attempt while this worker works on it. Used by its own thread; `signals` by any.
 
     `verdict` is what is stored of its ending so far, for a worker that must go on with it. `uncollected`: what it
-    left could not be stored, so its directory stays.
+    left could not be stored, so its directory stays. `secrets` maps names to values; they are kept here only, never
+    written anywhere; `withheld`: why they are not known any more, so that nothing of its output may be shown. `traffic`
+    counts what its
+    sandbox and its helpers send and are refused; `way_out` is open while the command of an `outbound` task runs.
     """
 
     equipment: Equipment
@@ -68,12 +82,55 @@ class Attempt:
     image: Image | None = None
     commit: str | None = None
     sandbox: str | None = None
+    runtime: str | None = None
     pump: OutputPump | None = None
     running_since: float | None = None
     phase_deadline: float = float("inf")
     spooled_bytes: int = 0
     verdict: dict[str, Any] = field(default_factory=dict)
     uncollected: bool = False
+    traffic: Ledger = field(default_factory=Ledger)
+    way_out: WayOut | None = None
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    withheld: str | None = None
+    _redactor: Redactor = field(default=NOTHING_SECRET, init=False, repr=False)
+
+    @property
+    def secret_values(self) -> tuple[bytes, ...]:
+        """What no log, event or message may show: the values of `secrets`, and the passwords for the repository.
+
+        Complete from the end of `resolve_secrets`, the recipe's first step, and after an adoption (`recall`).
+        """
+        values, repository = list(self.secrets.values()), self.manifest.repository
+        if repository is not None:
+            values += secret_parts(repository.url, self.secrets.get(repository.credential or ""))
+        return tuple(dict.fromkeys(value.encode() for value in values))
+
+    @property
+    def redactor(self) -> Redactor:
+        """Takes them out of all that is stored or answered in this attempt's name, and out of this worker's log."""
+        values = self.secret_values
+        if self._redactor.values != values:
+            self._redactor = LIVE.redactor(values)
+        return self._redactor
+
+    def redacted(self, outcome: Outcome) -> Outcome:
+        """The outcome as it may be stored."""
+        redact = self.redactor.redact
+        return replace(outcome, message=redact(outcome.message), hint=redact(outcome.hint) if outcome.hint else None)
+
+    @property
+    def credentials(self) -> Credentials:
+        """What git needs to reach the repository."""
+        name = self.manifest.repository.credential if self.manifest.repository else None
+        settings = self.equipment.product.settings
+        return Credentials(self.secrets.get(name) if name else None, settings.ssh_known_hosts)
+
+    @property
+    def command_secrets(self) -> Mapping[str, str]:
+        """The variables that the command is given; the credential of the repository is not among them."""
+        kept = self.manifest.repository.credential if self.manifest.repository else None
+        return {name: value for name, value in self.secrets.items() if name != kept}
 
     @cached_property
     def manifest(self) -> Manifest:
@@ -85,7 +142,23 @@ class Attempt:
 
     @cached_property
     def directory(self) -> AttemptDirectory:
-        return AttemptDirectory.of(self.equipment.product.settings.work_dir, self.claim)
+        def make_disk(root: Path) -> None:
+            self.equipment.disks.chosen().create(root, self.effective.disk_bytes)
+
+        def owner() -> Owner:
+            facts = self.equipment.engine.facts()
+            return sandbox_owner(facts.first_user_id, facts.first_group_id)
+
+        return AttemptDirectory.of(self.equipment.product.settings.work_dir, self.claim, make_disk, owner)
+
+    @cached_property
+    def disk_gauge(self) -> DiskGauge:
+        """What is known of the disk's use since this process has the attempt."""
+        layer = self._written_into_root if self.profile.writable_root else None
+        return DiskGauge(self.directory, self.effective.disk_bytes, layer)
+
+    def _written_into_root(self) -> int:
+        return self.equipment.backend.written_bytes(self.sandbox) if self.sandbox else 0
 
     @property
     def profile(self) -> Profile:
@@ -104,7 +177,7 @@ class Attempt:
 
     def advance(self, event: Event, message: str, **facts: Any) -> None:
         """Record the next step; learn of a wish to cancel on the way. Raises `StaleClaim`."""
-        product = self.equipment.product
+        product, message = self.equipment.product, self.redactor.redact(message)
         wish = patiently(lambda: claims.advance(product, self.claim, self.state, event, message, **facts))
         if wish:
             self.signals.cancel(force=wish.force)
@@ -118,10 +191,9 @@ class Attempt:
         """Put the product's own words into the log."""
         self.equipment.writer.write(self.claim, [self.words(text)])
 
-    @staticmethod
-    def words(text: str) -> NewRecord:
+    def words(self, text: str) -> NewRecord:
         """The product's own words as a record."""
-        return NewRecord(Kind.SYSTEM, clock.now(), "system", {"message": text})
+        return NewRecord(Kind.SYSTEM, clock.now(), "system", {"message": self.redactor.redact(text)})
 
     def interrupted(self) -> bool:
         return self.signals.asked_to_end() is not None
@@ -137,10 +209,18 @@ class Attempt:
         if time.monotonic() > self.phase_deadline:
             raise PhaseOver
 
+    def pause(self, seconds: float) -> None:
+        """Wait, unless the recipe is to be left. Raises `Stopped`, `PhaseOver`."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            self.check()
+            time.sleep(0.05)
+
     def give_back(self, why: str, *, trouble: str | None = None) -> None:
         """Let the task be placed again; it had not begun to run. Raises `StaleClaim`."""
         product = self.equipment.product
-        name = product.settings.worker_name
+        name, why = product.settings.worker_name, self.redactor.redact(why)
+        trouble = self.redactor.redact(trouble) if trouble else None
         try:
             patiently(lambda: give_back(product, self.claim, name, why, trouble=trouble))
         except CancelRequested:  # the wish came first: no container of it is left, so it is a fact
@@ -153,7 +233,12 @@ class Attempt:
 
     def spec(self) -> SandboxSpec:
         """The sandbox of the task."""
-        return self._spec(ROLE_TASK, self._image_name(), self.directory.task_mounts(), self.effective)
+        image, volumes = (self.image.id, self.image.volumes) if self.image else (self.image_name, ())
+        spec = self._spec(ROLE_TASK, image, self.directory.task_mounts(), self.effective)
+        spec = replace(spec, volumes=volumes)
+        if self.manifest.vm.network_mode == "full":
+            return replace(spec, network=self.equipment.full_network.network)
+        return spec
 
     def git(self, *, ignore_signals: bool = False) -> GitSandbox:
         """How git runs for this attempt: our own image, the same hardened profile.
@@ -170,11 +255,33 @@ class Attempt:
             spec_with=spec_with,
             interrupted=(lambda: False) if ignore_signals else self.interrupted,
             deadline=self.phase_deadline,
-            network=None if ignore_signals else self.equipment.repository_network(self.manifest.repository),
+            network=None
+            if ignore_signals
+            else self.equipment.repository_network(self.manifest.repository, self.traffic, self.entrance),
         )
 
-    def _image_name(self) -> str:
-        return self.image.name if self.image else self.agent.image(self.manifest) or self.profile.image
+    def entrance(self, sandbox: str) -> Entrance:
+        """Where a listener of a sandbox of this attempt is to be: the task's, or a helper's before it."""
+        size = Resources(1.0, 0, 0)
+
+        def sidecar() -> SandboxSpec:
+            return self._spec(ROLE_EGRESS, self.equipment.git_image, (), size)
+
+        directory = self.directory
+        return Entrance(self.equipment.entry, sandbox, directory.egress, sidecar, lambda: directory.owner().user_id)
+
+    @property
+    def image_name(self) -> str:
+        """The image that was asked for; which one that is, exactly, is known when it is here."""
+        return self.agent.image(self.manifest) or self.profile.image
+
+    @property
+    def _outlives_its_secrets(self) -> bool:
+        """A sandbox that may be preserved keeps the engine's log of it, which would hold what the command printed.
+
+        Without that log output may be missing when the keeper dies; a `gap` says so.
+        """
+        return bool(self.manifest.secrets) and self.manifest.lifecycle.failure_action == "preserve"
 
     def _spec(self, role: str, image: str, mounts: tuple[Mount, ...], size: Resources) -> SandboxSpec:
         settings, profile, host = self.equipment.product.settings, self.profile, self.equipment
@@ -190,5 +297,5 @@ class Attempt:
             user_id=sandbox_user_id(),
             writable_root=profile.writable_root and role == ROLE_TASK,
             runtime=profile.runtime,
-            log_driver=settings.engine_log_driver,
+            log_driver="none" if role == ROLE_TASK and self._outlives_its_secrets else settings.engine_log_driver,
         )

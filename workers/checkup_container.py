@@ -54,7 +54,7 @@ def _privileges(config: dict[str, Any]) -> Iterator[Finding]:
     added = {str(one).removeprefix("CAP_") for one in config.get("CapAdd") or ()}
     lacking = [] if config["Privileged"] or "ALL" in added else [one for one in NEEDED if one not in added]
     if lacking:
-        seen = f"without {', '.join(lacking)}: nothing outside can be reached for a sandbox, so no https clones"
+        seen = f"without {', '.join(lacking)}: every way out of a sandbox takes a sidecar"
         yield note(SUBJECT, seen, "run it privileged, as compose.yaml does")
     elif not config["Privileged"]:
         seen = "not privileged: no devices for file systems of a limited size, so sizes cannot be enforced"

@@ -60,11 +60,20 @@ class OutOfTime(Exception):
 class Collector:
     """Stores files of one attempt. Storage keys are counters, never a name that a task chose."""
 
-    def __init__(self, store: ArtifactStore, claim: Claim, prefix: str, limits: CollectLimits) -> None:
+    def __init__(
+        self,
+        store: ArtifactStore,
+        claim: Claim,
+        prefix: str,
+        limits: CollectLimits,
+        redact: Callable[[str], str] = str,
+    ) -> None:
+        """`redact` takes secrets out of a text: a name in which it finds one is not listed."""
         self._store = store
         self._claim = claim
         self._prefix = f"{prefix}/{claim.attempt}"
         self._limits = limits
+        self._redact = redact
         self._ours: set[str] = set()
         self.collection = Collection()
 
@@ -123,6 +132,8 @@ class Collector:
         fault = name_fault(path)
         if fault:
             raise Refused(fault)
+        if self._redact(path) != path:
+            raise Refused("its name holds a secret")
         if len(self.collection.stored) >= self._limits.max_count:
             raise Refused(f"the limit of {self._limits.max_count} artifacts is reached")
 

@@ -28,6 +28,7 @@ def start_pump(attempt: Attempt, progress: Progress) -> None:
     """Bring what the keeper spools into the journal, from where `progress` ends."""
     equipment, marker = attempt.equipment, attempt.directory.log_marker()
     progress.intake.marker = f"{marker}\n".encode() if marker else b""
+    progress.redaction.use(attempt.redactor, attempt.withheld)
     attempt.pump = OutputPump(
         attempt.claim,
         attempt.directory.spool,

@@ -3,32 +3,16 @@
 from __future__ import annotations
 
 import logging
-import shutil
-from dataclasses import dataclass
 
 from orchestrator.store import attempts as attempt_rows
 from workers.adopt import destroy_preserved
 from workers.equipment import Equipment
+from workers.host_space import Space, floor_bytes
 
 log = logging.getLogger(__name__)
 
 RESUME_PERCENT = 1.0
 """So much above the mark must be free again before tasks are taken: at the mark itself a worker would flutter."""
-
-
-@dataclass(frozen=True, slots=True)
-class Space:
-    """Bytes of the file system that holds the workspaces; `free` is what an unprivileged process may still use."""
-
-    total: int
-    free: int
-
-    @property
-    def free_percent(self) -> float:
-        return 100.0 * self.free / max(self.total, 1)
-
-    def __str__(self) -> str:
-        return f"{self.free / (1 << 30):.1f}G of {self.total / (1 << 30):.1f}G ({self.free_percent:.1f} %)"
 
 
 class DiskWatch:
@@ -46,17 +30,17 @@ class DiskWatch:
         Raises `EngineUnavailable`, `StoreUnavailable`, `OSError`.
         """
         space = self._space()
-        if space.free_percent < self._settings.disk_reap_percent:
+        if space.free < self._reap_bytes(space):
             space = self._reap(space)
-        least = self._settings.disk_stop_percent + (RESUME_PERCENT if self.trouble else 0.0)
-        if space.free_percent >= least:
+        floor = floor_bytes(self._settings, space.total)
+        if space.free >= floor + (int(space.total * RESUME_PERCENT / 100) if self.trouble else 0):
             self.trouble = None
             return
         if self.trouble is None:
             log.error("disk low, no tasks are taken", extra={"free": str(space)})
         self.trouble = (
             f"its disk is nearly full: {space} are free below {self._settings.work_dir}, and it takes no tasks below "
-            f"{self._settings.disk_stop_percent:g} %; free space there, or lower SANDBOX_DISK_STOP_PERCENT"
+            f"{floor / (1 << 30):.1f}G; free space there, or lower SANDBOX_DISK_STOP_PERCENT or SANDBOX_DISK_STOP_BYTES"
         )
 
     def _reap(self, space: Space) -> Space:
@@ -64,7 +48,7 @@ class DiskWatch:
         with self._equipment.product.database.read() as tx:
             preserved = attempt_rows.preserved_rows(tx, self._settings.worker_name)
         for row in preserved:
-            if space.free_percent >= self._settings.disk_reap_percent:
+            if space.free >= self._reap_bytes(space):
                 break
             log.warning(
                 "disk low, preserved sandbox is destroyed before its time",
@@ -74,6 +58,10 @@ class DiskWatch:
             space = self._space()
         return space
 
+    def _reap_bytes(self, space: Space) -> int:
+        """Preserved sandboxes make room before tasks have to wait."""
+        asked = int(space.total * self._settings.disk_reap_percent / 100)
+        return max(asked, floor_bytes(self._settings, space.total))
+
     def _space(self) -> Space:
-        usage = shutil.disk_usage(self._settings.work_dir)
-        return Space(usage.total, usage.free)
+        return Space.of(self._settings.work_dir)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import shlex
 import time
+from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
 
 from orchestrator.artifacts import ArtifactStoreUnavailable
+from orchestrator.contacts import fix
 from orchestrator.fault_points import reach
 from orchestrator.journal import StaleClaim
 from orchestrator.models import Task
@@ -20,6 +22,7 @@ from orchestrator.services.purge import storage_prefix
 from orchestrator.states import RAN, Event, State
 from orchestrator.store import artifacts as artifact_rows
 from orchestrator.store import tasks
+from workers import disk_outcomes
 from workers.attempt import Attempt
 from workers.collect import Collection, CollectLimits, Collector
 from workers.custody import shut_output
@@ -27,8 +30,10 @@ from workers.git import PatchFailed, make_patch
 from workers.helper import HelperStopped
 from workers.patience import patiently
 from workers.records import artifact_stored, gap
+from workers.room import wait_for_room
 from workers.sandbox.port import EngineUnavailable, Inspection, SandboxError, SandboxGone
 from workers.supervisor import Verdict
+from workers.way_out import close_way_out
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +74,7 @@ def _wind_up(attempt: Attempt, verdict: Verdict, outcome: Outcome | None) -> Out
     reach("ended")
     exit_code, oom_killed, broken = _stop(attempt, verdict)
     reach("sandbox_stopped")
+    close_way_out(attempt)
     outcome = outcome or broken or _judge(attempt, verdict, exit_code, oom_killed=oom_killed)
     if ran:
         if verdict is not Verdict.EXITED:
@@ -79,7 +85,7 @@ def _wind_up(attempt: Attempt, verdict: Verdict, outcome: Outcome | None) -> Out
         reach("artifacts_stored")
     if _must_be_gone_first(attempt, outcome, exit_code):
         if ran:  # with the sandbox goes its exit code: a worker that has to go on from here must know it
-            _remember(attempt, outcome=outcome.to_dict(), uncollected=attempt.uncollected)
+            _remember(attempt, outcome=attempt.redacted(outcome).to_dict(), uncollected=attempt.uncollected)
         attempt.undo.close()
     return outcome
 
@@ -102,6 +108,7 @@ _ENDING_WORDS = {
     Verdict.TIMEOUT: "the command is being stopped: its timeout is over",
     Verdict.IDLE: "the command is being stopped: it printed nothing for idle_timeout",
     Verdict.STOPPING: "the command is being stopped: its worker ends, or is drained and the deadline is over",
+    Verdict.DISK: "the command is being stopped: it wrote more than vm.disk",
     Verdict.REBOOTED: "the command ended with its host; its output is being stored",
     Verdict.STALE: "",
 }
@@ -189,24 +196,50 @@ _LOSSES = {
 
 
 def _judge(attempt: Attempt, verdict: Verdict, exit_code: int | None, *, oom_killed: bool) -> Outcome:
-    lifecycle = attempt.manifest.lifecycle
     if verdict is Verdict.CANCELLED:
         return confirmed(_as_stored(attempt), exit_code)
     if verdict in _LOSSES:
         return failure(Reason.WORKER_LOST, _LOSSES[verdict], hint=LOST_HINT)
-    if verdict is Verdict.TIMEOUT:
-        message = f"the command ran longer than lifecycle.timeout ({lifecycle.timeout_seconds} s)"
-        return stopped(Reason.TIMEOUT, message, exit_code, hint="raise lifecycle.timeout, or do less in one task")
-    if verdict is Verdict.IDLE:
-        message = f"the command printed nothing for {lifecycle.idle_timeout_seconds} s (lifecycle.idle_timeout)"
-        return stopped(Reason.IDLE_TIMEOUT, message, exit_code, hint="raise lifecycle.idle_timeout, or print more")
+    if verdict is not Verdict.EXITED:
+        return _over_limit(attempt, verdict, exit_code)
     if exit_code is None:
         return failure(
             Reason.SANDBOX_ERROR,
             "the sandbox did not end although it was killed",
             hint="see the engine's log",
         )
-    return attempt.agent.outcome(attempt.manifest, exit_code, oom_killed=oom_killed)
+    if oom_killed and exit_code == 0:  # a child's death is the command's to judge, and it did
+        memory = attempt.manifest.definition["vm"]["memory"]
+        attempt.say(f"the kernel killed a process of the command: vm.memory ({memory}) was used up")
+    outcome = _of_disk(attempt, attempt.agent.outcome(attempt.manifest, exit_code, oom_killed=oom_killed))
+    line = _denials(attempt, outcome)
+    return replace(outcome, hint=f"{line}; {outcome.hint}") if line else outcome
+
+
+def _over_limit(attempt: Attempt, verdict: Verdict, exit_code: int | None) -> Outcome:
+    """The worker stopped the command: it ran for too long, was silent for too long, or wrote too much."""
+    lifecycle = attempt.manifest.lifecycle
+    if verdict is Verdict.DISK:
+        return disk_outcomes.of_watch(attempt.disk_gauge.limit_bytes, exit_code)
+    if verdict is Verdict.TIMEOUT:
+        message = f"the command ran longer than lifecycle.timeout ({lifecycle.timeout_seconds} s)"
+        return stopped(Reason.TIMEOUT, message, exit_code, hint="raise lifecycle.timeout, or do less in one task")
+    message = f"the command printed nothing for {lifecycle.idle_timeout_seconds} s (lifecycle.idle_timeout)"
+    return stopped(Reason.IDLE_TIMEOUT, message, exit_code, hint="raise lifecycle.idle_timeout, or print more")
+
+
+def _of_disk(attempt: Attempt, outcome: Outcome) -> Outcome:
+    """A failure may be that of a full disk; a success stays one."""
+    if outcome.reason is not Reason.EXIT_NONZERO:
+        return outcome
+    gauge = attempt.disk_gauge
+    gauge.look_at_end()
+    return disk_outcomes.of_failure(outcome, gauge.limit_bytes, full=gauge.full, broken=gauge.broken)
+
+
+def _denials(attempt: Attempt, outcome: Outcome) -> str | None:
+    """What was refused to a command that failed, and how to let it through: perhaps that is why."""
+    return fix(attempt.traffic.denied()) if outcome.reason is Reason.EXIT_NONZERO else None
 
 
 def _as_stored(attempt: Attempt) -> Task:
@@ -233,10 +266,11 @@ def drain(attempt: Attempt) -> None:
 
 def _collect(attempt: Attempt, outcome: Outcome) -> Outcome:
     """Store the artifacts; a user's failure stays what it is even when that does not work."""
-    deadline = time.monotonic() + attempt.manifest.lifecycle.collect_timeout_seconds
-    attempt.phase_deadline = deadline
     if attempt.verdict.get("collected") or not leaves_anything(attempt):
         return outcome
+    wait_for_room(attempt)
+    deadline = time.monotonic() + attempt.manifest.lifecycle.collect_timeout_seconds
+    attempt.phase_deadline = deadline
     if not attempt.directory.workspace.is_dir():  # the store was restored to a time before this attempt's end
         attempt.say("the workspace is gone: there is nothing to collect")
         return _without_artifacts(outcome, "the workspace is gone", "see the worker's log")
@@ -273,7 +307,8 @@ def leaves_anything(attempt: Attempt) -> bool:
 def gather(attempt: Attempt, deadline: float) -> Collection:
     settings, claim = attempt.equipment.product.settings, attempt.claim
     limits = CollectLimits(settings.artifact_max_count, settings.artifact_max_bytes, deadline)
-    collector = Collector(attempt.equipment.product.artifacts, claim, storage_prefix(claim.task_id), limits)
+    store, prefix = attempt.equipment.product.artifacts, storage_prefix(claim.task_id)
+    collector = Collector(store, claim, prefix, limits, attempt.redactor.redact)
     if attempt.commit is not None:
         _add_patch(attempt, collector, attempt.commit)
     collector.collect(attempt.directory.workspace, attempt.manifest.lifecycle.artifact_patterns)
@@ -304,9 +339,11 @@ def store_artifacts(attempt: Attempt, found: Collection, **facts: Any) -> None:
 
 
 def _conclude(attempt: Attempt, outcome: Outcome) -> None:
-    product, claim = attempt.equipment.product, attempt.claim
+    product, claim, outcome = attempt.equipment.product, attempt.claim, attempt.redacted(outcome)
     hint = _preserve_hint(attempt, outcome)
     left = attempt.uncollected
+    if hint is not None and not _forgot_output(attempt):
+        hint = None
     try:
         state = patiently(lambda: conclude(product, claim, outcome, preserve_hint=hint, uncollected=left))
     except CancelRequested:
@@ -316,6 +353,17 @@ def _conclude(attempt: Attempt, outcome: Outcome) -> None:
     if state is State.FAILED_PRESERVED and attempt.sandbox:
         attempt.undo.pop_all()
         attempt.equipment.keeper.release(attempt.sandbox)
+
+
+def _forgot_output(attempt: Attempt) -> bool:
+    """Remove what a sandbox that is to be preserved has printed: it is stored, and there without its secrets."""
+    try:
+        attempt.directory.discard_output()
+    except OSError as error:
+        why = {"task": attempt.claim.task_id, "error": str(error)}
+        log.warning("sandbox not preserved: what it has printed cannot be removed from the disk", extra=why)
+        return False
+    return True
 
 
 def give_up(attempt: Attempt, error: Exception) -> None:
@@ -342,4 +390,6 @@ def _preserve_hint(attempt: Attempt, outcome: Outcome) -> str | None:
     look = f"docker run --rm -it --network none -v {workspace} -w /workspace {shlex.quote(attempt.image.name)} sh"
     copy = f"docker cp {attempt.sandbox[:12]}:/workspace ./{attempt.claim.task_id}"
     worker = attempt.equipment.product.settings.worker_name
-    return f"on worker {worker}: look inside with `{look}`; copy files out with `{copy}`"
+    inside = f"on worker {worker}: look inside with `{look}`; copy files out with `{copy}`"
+    line = _denials(attempt, outcome)
+    return f"{line}; {inside}" if line else inside

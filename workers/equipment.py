@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import cached_property, partial
 from importlib import metadata
 
 from orchestrator import clock
@@ -17,18 +18,27 @@ from orchestrator.product import Product
 from orchestrator.store.workers import as_host
 from workers import egress
 from workers.agents import AGENTS
+from workers.egress.ledger import Ledger
 from workers.journal_writer import Writer
 from workers.keeper_client import KeeperClient
+from workers.known_engine import KnownEngine
+from workers.network.entry import Entrance, Entry
+from workers.network.full import FullNetwork
+from workers.offered import offered
 from workers.outages import Outages
 from workers.sandbox.port import SandboxBackend
+from workers.task_disk import TaskDisks
 
-NETWORK_MODES = ("isolated",)
-"""The modes this version enforces. A mode that is not here is refused by placement, never silently opened."""
+NETWORK_MODES = ("isolated", "outbound")
+"""The modes every worker enforces. One that a worker does not name is refused by placement, never silently opened."""
 
 
 @dataclass(frozen=True)
 class Equipment:
-    """Shared by all attempts of this process. Thread-safe."""
+    """Shared by all attempts of this process. Thread-safe.
+
+    `entry`: how a listener of this worker gets into a sandbox.
+    """
 
     product: Product
     backend: SandboxBackend
@@ -37,13 +47,30 @@ class Equipment:
     installation: str
     host_id: str
     size: Resources
+    entry: Entry
+    full_network: FullNetwork
     outages: Outages = field(default_factory=Outages)
     salvaging: threading.Lock = field(default_factory=threading.Lock)
+
+    @cached_property
+    def disks(self) -> TaskDisks:
+        """How `vm.disk` is held here."""
+        return TaskDisks(self.product.settings.work_dir, self.backend.sees)
+
+    @cached_property
+    def engine(self) -> KnownEngine:
+        """What the engine can do."""
+        return KnownEngine(self.backend, self.outages)
 
     @property
     def git_image(self) -> str:
         """Our own image with git; never one that a task names."""
         return self.product.settings.profiles["basic"].image
+
+    @property
+    def network_modes(self) -> tuple[str, ...]:
+        """The modes that this worker enforces now; the full network can go and come back."""
+        return (*NETWORK_MODES, *(("full",) if self.full_network.trouble is None else ()))
 
     def as_worker(self, trouble: str | None) -> Worker:
         settings, now = self.product.settings, clock.now()
@@ -53,8 +80,8 @@ class Equipment:
             slots=settings.concurrency,
             host=self.size,
             overcommit=Overcommit(settings.cpu_overcommit, settings.memory_overcommit, settings.disk_overcommit),
-            profiles=tuple(settings.profiles),
-            network_modes=NETWORK_MODES,
+            profiles=offered(settings.profiles.values(), self.engine.last),
+            network_modes=self.network_modes,
             agents=tuple(AGENTS),
             trouble=trouble,
             heartbeat=0,
@@ -68,13 +95,17 @@ class Equipment:
         return as_host(self.as_worker(None))
 
     def repository_network(
-        self, repository: Repository | None
-    ) -> Callable[[int], AbstractContextManager[egress.EgressReport]] | None:
-        """Opens the way to the repository's host, and to nothing else, inside a helper's network namespace."""
-        if repository is None or not repository.url.startswith(("https://", "http://")):
+        self, repository: Repository | None, traffic: Ledger, entrance: Callable[[str], Entrance]
+    ) -> Callable[[str], AbstractContextManager[egress.EgressReport]] | None:
+        """Opens the way to the repository's host, and to nothing else, in a helper's sandbox, given by its id.
+
+        `traffic` is told of the bytes.
+        """
+        if repository is None or repository.url.startswith("file://"):
             return None
         policy = egress.Policy.for_url(repository.url, self.product.settings.egress_private_cidrs)
-        return lambda process_id: egress.listener(process_id, policy)
+        report = partial(egress.EgressReport, counted=traffic.on_bytes)
+        return lambda sandbox: egress.listener(entrance(sandbox), policy, report())
 
 
 def host_resources(backend: SandboxBackend, product: Product) -> Resources:

@@ -7,18 +7,21 @@ from __future__ import annotations
 
 NO_SUCH_REF = 22
 NO_SUCH_COMMIT = 23
+NO_HOST_KEY = 24
 PERMANENT = (NO_SUCH_REF, NO_SUCH_COMMIT)
-"""Exit codes of `CLONE` for what no second try mends; 21 is everything else."""
+"""Exit codes of `CLONE` for what no second try mends, as is `NO_HOST_KEY`; 21 is everything else."""
 
 ENVIRONMENT = {
     "GIT_TERMINAL_PROMPT": "0",
     "GIT_CONFIG_NOSYSTEM": "1",
     "GIT_CONFIG_GLOBAL": "/tmp/gitconfig",  # noqa: S108 - the helper's own tmpfs
+    "GIT_SSH_COMMAND": "ssh -F /tmp/ssh-config",
+    "GIT_SSH_VARIANT": "ssh",
     "LC_ALL": "C.UTF-8",
 }
 
-# The user information of a URL is kept apart on tmpfs: as a part of the URL it would be in git's arguments (which
-# the host's `ps` shows), in the workspace's configuration and in that of each submodule.
+# Credentials come as files on tmpfs, through the gate (`workers.git_access`): as a part of the URL they would be in
+# git's arguments (which the host's `ps` shows), in the workspace's configuration and in that of each submodule.
 # postBuffer: beyond it git sends no Content-Length, which the proxy wants.
 CLONE = r"""
 set -eu
@@ -36,8 +39,9 @@ cat > "$GIT_CONFIG_GLOBAL" <<END
 	postBuffer = 16m
 	proxy = $PROXY
 END
-if [ -n "$CREDENTIAL" ]; then (umask 077; printf '%s\n' "$CREDENTIAL" > /tmp/git-credentials); fi
-unset CREDENTIAL
+if [ -n "$SSH_HOST" ]; then
+  ssh-keygen -F "$SSH_HOST" -f /tmp/known-hosts >/dev/null 2>&1 || exit 24
+fi
 case "$SOURCE" in file:*) git ls-remote -- "$SOURCE" HEAD >/dev/null || exit 22 ;; esac
 if [ -n "$BRANCH" ]; then
   found=0; git ls-remote --exit-code -- "$SOURCE" "refs/heads/$BRANCH" "refs/tags/$BRANCH" >/dev/null || found=$?

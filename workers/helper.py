@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from workers.demux import Demultiplexer
 from workers.egress import EgressReport
@@ -41,22 +42,22 @@ def run_helper(
     directory: str,
     interrupted: Callable[[], bool],
     deadline: float,
-    network: Callable[[int], AbstractContextManager[EgressReport]] | None = None,
+    network: Callable[[str], AbstractContextManager[EgressReport]] | None = None,
+    files: Mapping[str, str] = MappingProxyType({}),
 ) -> HelperResult:
-    """Run `command`; return how it ended. The sandbox is gone when this returns.
+    """Run `command`; return how it ended. The sandbox is gone when this returns, and `files` on its tmpfs with it.
 
-    `deadline` is monotonic. `network`, if given, opens what the helper may reach, for the process id of the
-    sandbox, before the gate opens. Raises `HelperStopped`, and what the backend raises.
+    `deadline` is monotonic. `network`, if given, opens what the helper may reach, for the sandbox of
+    this id, before the gate opens. Raises `HelperStopped`, and what the backend raises.
     """
     sandbox = backend.create(spec)
     try:
         stream = backend.attach(sandbox)
         try:
             backend.start(sandbox)
-            process_id = backend.inspect(sandbox).process_id
-            opened = network(process_id) if network and process_id else nullcontext()
+            opened = network(sandbox) if network else nullcontext()
             with opened as egress:
-                _send(stream, launcher.gate_script(command, environment, directory))
+                _send(stream, launcher.gate_script(command, environment, directory, files=files))
                 stdout, stderr = _read(stream, interrupted, deadline)
         finally:
             os.close(stream)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from workers.attempt import Attempt
+from workers.secret_custody import keepsake
 
 
 def sandbox_of(attempt: Attempt) -> str:
@@ -16,13 +17,14 @@ def sandbox_of(attempt: Attempt) -> str:
 def hand_over(attempt: Attempt, stream: int, *, output_only: bool = False) -> None:
     """Let the keeper hold a stream of the sandbox; the descriptor is closed here.
 
-    Raises `KeeperUnavailable`, `KeeperRefused`.
+    Raises `KeeperUnavailable`, `KeeperRefused`, `OSError`.
     """
     equipment, sandbox = attempt.equipment, sandbox_of(attempt)
     try:
         # The mark says whose doing the end was: the keeper's, not the command's.
         mark = attempt.directory.stopped_by_keeper
         stop = ["/bin/sh", "-c", ': > "$0"; exec "$@"', str(mark), *equipment.backend.stop_argv(sandbox)]
-        equipment.keeper.hold(sandbox, stream, attempt.directory.spool, stop, output_only=output_only)
+        kept = keepsake(attempt)
+        equipment.keeper.hold(sandbox, stream, attempt.directory.spool, stop, output_only=output_only, keepsake=kept)
     finally:
         os.close(stream)

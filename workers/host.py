@@ -26,6 +26,7 @@ from workers.runner import FROM_RUNNING, STEPS, resume_ending, run
 from workers.salvage import salvage
 from workers.sandbox.port import EngineUnavailable, SandboxError, SandboxGone
 from workers.supervisor import Verdict
+from workers.task_disk_watch import TaskDiskWatch
 
 log = logging.getLogger(__name__)
 
@@ -60,15 +61,40 @@ class WorkerHost:
         self._unknown: set[Claim] = set()
         self._beat_soon = threading.Event()
         self._lease = threading.Lock()
+        self._offer: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
 
     def start(self) -> None:
         """Register, adopt, keep the lease, listen to the engine. Raises `StoreUnavailable`."""
+        with suppress(EngineUnavailable):  # it is asked again as long as this worker runs
+            self._engine = self._unusable_engine()
         said_at = boot_seconds()
-        fleet.register(self._product, self._equipment.as_worker(self._trouble()))
+        self._register()
         self._renew_keeper(said_at)
         duties = (self._adopt_at_start, self._heartbeats, self._watch_engine, self._listen, self._look_around)
-        for duty in (*duties, self._tidy):
+        disks = TaskDiskWatch(self._running, self._stop)
+        for duty in (*duties, self._tidy, disks.look_often, disks.measure_often):
             threading.Thread(target=duty, name=duty.__name__.strip("_"), daemon=True).start()
+
+    def _register(self) -> None:
+        """Say what this worker can do. Raises `StoreUnavailable`, `WorkerNameTaken`."""
+        worker = self._equipment.as_worker(self._trouble())
+        fleet.register(self._product, worker)
+        self._offer = worker.network_modes, worker.profiles
+
+    def _look_at_offer(self) -> None:
+        """What the full network and the engine's runtimes have become since the last look, placement must know."""
+        self._equipment.full_network.look()
+        worker = self._equipment.as_worker(None)
+        if (worker.network_modes, worker.profiles) != self._offer and not self._stop.is_set():
+            self._register()
+
+    def _unusable_engine(self) -> str | None:
+        """Why this worker cannot work with an engine that answers. Raises `EngineUnavailable`."""
+        try:
+            self._equipment.engine.facts()
+        except SandboxError as error:
+            return str(error)
+        return None
 
     def accept(self, task_id: str, attempt: int) -> None:
         """A doorbell rang: take the attempt if it is this worker's to take."""
@@ -121,6 +147,7 @@ class WorkerHost:
                 attempt.signals.stop()
             time.sleep(0.05)
         self.leave(0)
+        self._equipment.full_network.remove()
         with suppress(KeeperUnavailable, KeeperRefused):
             self._equipment.keeper.quit()
 
@@ -258,16 +285,17 @@ class WorkerHost:
             before = self._engine, self._disk.trouble
             try:
                 self._equipment.backend.ping()
-                self._engine = None
+                self._engine = self._unusable_engine()
+                self._look_at_offer()
                 destroy_expired(self._equipment, clock.now())
                 self._disk.look()
             except EngineUnavailable as error:
                 self._equipment.outages.note()
                 self._engine = str(error)
-            except (StoreUnavailable, OSError) as error:
-                log.warning("disk and preserved sandboxes not looked at", extra={"error": str(error)})
+            except (StoreUnavailable, WorkerNameTaken, OSError) as error:
+                log.warning("networks, disk and preserved sandboxes not looked at", extra={"error": str(error)})
             except Exception:
-                log.exception("disk and preserved sandboxes not looked at")
+                log.exception("networks, disk and preserved sandboxes not looked at")
             if [one is None for one in before] != [one is None for one in (self._engine, self._disk.trouble)]:
                 self._beat_soon.set()
             self._stop.wait(self._product.settings.heartbeat_seconds)

@@ -14,7 +14,9 @@ Requests are JSON lines on the Unix socket `DIR/keeper.sock`, each answered by o
 
   hello {worker_pid}                                           → {pid, version}
   hold {name, spool_dir, limit_bytes, stop: [argv…]} + socket  a name whose stream has ended may be held again;
-                                                               `output_only`: nothing is ever written to it
+                                                               `output_only`: nothing is ever written to it;
+                                                               `keepsake`: a text held in memory only
+  keepsake {name}                                              → {keepsake: text or null} as last given with `hold`
   watch {name}                                                 then bytes: `d` data was written, `e` the end
   write {name, data_base64, half_close}                        towards stdin; at most 4 MiB wait in the keeper
   shut {name}, release {name}                                  → {known}; release also forgets; spools stay
@@ -196,6 +198,7 @@ def _listen(directory: Path) -> socket.socket:
 def _prepare_process() -> None:
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # keepsakes are secrets: they never reach a disk
     # Rather any other process than the one that knows what to stop; needs a privilege, goes without.
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("-500")

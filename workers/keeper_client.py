@@ -87,14 +87,16 @@ class KeeperClient:
         limit_bytes: int = LIMIT_DEFAULT_BYTES,
         *,
         output_only: bool = False,
+        keepsake: str | None = None,
     ) -> None:
         """Hand over the attach socket `fd`; close your copy afterwards, and send nothing on it yourself.
 
-        `output_only`: the sandbox has got its input already; `stdin_closed` is true from the start.
+        `output_only`: the sandbox has got its input already; `stdin_closed` is true from the start. `keepsake`: a
+        text for `keepsake`, kept in the keeper's memory only; without one an earlier one of that name stays.
 
         Raises KeeperRefused: already_held, no_socket, spool, bad_request.
         """
-        request = {
+        request: dict[str, object] = {
             "op": "hold",
             "name": name,
             "spool_dir": str(spool_dir.absolute()),
@@ -102,7 +104,14 @@ class KeeperClient:
             "stop": stop_argv,
             "output_only": output_only,
         }
+        if keepsake is not None:
+            request["keepsake"] = keepsake
         self._call(request, fd=fd)
+
+    def keepsake(self, name: str) -> str | None:
+        """What was given with `hold`. Raises KeeperRefused: unknown; bad_request by a keeper that has none."""
+        kept: str | None = self._call({"op": "keepsake", "name": name})["keepsake"]
+        return kept
 
     def watch(self, name: str) -> Doorbell:
         """A doorbell of its own connection; it rings at once. Raises KeeperRefused: unknown."""

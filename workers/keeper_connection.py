@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 REQUEST_MAX_BYTES = 6 * 1024 * 1024  # 4 MiB for the gate, in base64
-_REPLY_BACKLOG_BYTES = 1024 * 1024
+_REPLY_BACKLOG_BYTES = 4 * 1024 * 1024  # a keepsake holds up to 1 MiB of secrets, in base64
 _DESCRIPTORS_MAX = 16
 RING_DATA = b"d"
 RING_END = b"e"

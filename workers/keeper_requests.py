@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
     from workers.keeper_connection import Connection
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
+"""1 knows no keepsakes: it takes `hold` without them, and refuses `keepsake` as a bad request."""
 
 
 class Refused(Exception):
@@ -40,10 +41,12 @@ class Requests:
         self.stops = Stops()
         self.lease = lease
         self.quitting = False
+        self._keepsakes: dict[str, str] = {}
         self._selector = selector
         self._operations: dict[str, Callable[[dict[str, Any]], dict[str, object]]] = {
             "hello": self._hello,
             "list": self._list,
+            "keepsake": self._keepsake,
             "shut": self._shut,
             "release": self._release,
             "write": self._write,
@@ -126,6 +129,9 @@ class Requests:
         if request.get("output_only", False):
             stream.refuse_input()
         self.streams[name] = stream
+        kept = request.get("keepsake")
+        if isinstance(kept, str):
+            self._keepsakes[name] = kept
 
     def _stream(self, request: dict[str, Any]) -> HeldStream:
         name = request["name"]
@@ -155,6 +161,9 @@ class Requests:
             }
         }
 
+    def _keepsake(self, request: dict[str, Any]) -> dict[str, object]:
+        return {"keepsake": self._keepsakes.get(self._stream(request).name)}
+
     def _shut(self, request: dict[str, Any]) -> dict[str, object]:
         stream = self.streams.get(request["name"])
         if stream is not None:
@@ -163,6 +172,7 @@ class Requests:
 
     def _release(self, request: dict[str, Any]) -> dict[str, object]:
         stream = self.streams.pop(request["name"], None)
+        self._keepsakes.pop(request["name"], None)
         if stream is not None:
             stream.forget()
             self.stops.forget(stream.name)

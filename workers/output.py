@@ -19,6 +19,7 @@ from orchestrator.models import Claim, NewRecord
 from workers.intake import Gap, Intake, Taken
 from workers.journal_writer import Writer
 from workers.keeper_client import Doorbell, Ring
+from workers.output_redaction import OutputRedaction
 from workers.records import gap
 from workers.spool import Chunk, SpoolOffset, SpoolReader
 from workers.spool_streams import last_stream, stream_at
@@ -34,10 +35,14 @@ HOLD_SECONDS = 0.25
 
 @dataclass
 class Progress:
-    """How far the output of an attempt is stored: what a restarted worker needs to go on exactly there."""
+    """How far the output of an attempt is stored: what a restarted worker needs to go on exactly there.
+
+    `held` are unfinished lines, without secrets: what may become one is held back by `redaction`, which stores none.
+    """
 
     offset: SpoolOffset = field(default_factory=lambda: SpoolOffset(0, 0))
     intake: Intake = field(default_factory=Intake)
+    redaction: OutputRedaction = field(default_factory=OutputRedaction)
     held: dict[str, bytes] = field(default_factory=dict)
     stored_bytes: int = 0
     dropped_bytes: int = 0
@@ -47,6 +52,8 @@ class Progress:
     def dump(self) -> str:
         held = {stream: base64.b64encode(data).decode() for stream, data in self.held.items() if data}
         state = {"offset": str(self.offset), "held": held, "told": self.told_bytes, **self.intake.dump()}
+        if redaction := self.redaction.dump():
+            state["redaction"] = redaction
         return json.dumps(state, separators=(",", ":"))
 
     @classmethod
@@ -57,6 +64,7 @@ class Progress:
         return cls(
             SpoolOffset.parse(state["offset"]),
             Intake.load(state),
+            OutputRedaction(state.get("redaction")),
             {stream: base64.b64decode(data) for stream, data in state["held"].items()},
             stored_bytes,
             dropped_bytes,
@@ -86,6 +94,7 @@ class OutputPump:
         self._open_doorbell = open_doorbell
         self._writer = writer
         self._progress = progress
+        self._redaction = progress.redaction
         self._limit = limit_bytes
         self._on_activity = on_activity
         self._reader = SpoolReader(spool_dir, progress.offset)
@@ -189,7 +198,9 @@ class OutputPump:
             if isinstance(one, Gap):
                 records += [*self._held_rows(at), gap(one.message)]
             else:
-                records += self._lines(one.stream, one.data, at)
+                records += self._lines(one.stream, self._redaction.take(one.stream, one.data), at)
+        if taken and (why := self._redaction.reason_to_tell()):
+            records += [*self._held_rows(at), gap(why)]
         return records
 
     def _held_rows(self, at: datetime) -> list[NewRecord]:
@@ -250,6 +261,8 @@ class OutputPump:
         last = last_stream(self._reader.directory)
         records = self._records(intake.begin(last), now) if last.segment > intake.segment else []
         records += self._records(intake.finish(), now)
+        for stream, rest in self._redaction.finish().items():
+            records += self._lines(stream, rest, now)
         records += self._held_rows(now)
         if records:
             self._write(records)

@@ -16,7 +16,8 @@ from orchestrator.manifest import ManifestPolicy, Repository
 from orchestrator.outcomes import Fault, Outcome, Reason, failure
 from orchestrator.states import BEFORE_RUNNING, Event, State
 from orchestrator.store.database import StoreUnavailable
-from workers import boot_clock
+from workers import boot_clock, cgroup_limits
+from workers.allowed_here import check_profile
 from workers.applied import applied_limits
 from workers.attempt import Attempt, PhaseOver, StepFailed, Stopped
 from workers.custody import destroy_sandbox, has_ended, hold_output, printed_since, sandbox_of, start_pump
@@ -25,11 +26,15 @@ from workers.ending import finish, give_up
 from workers.git import CloneFailed, clone
 from workers.helper import HelperStopped
 from workers.keeper_client import KeeperRefused, KeeperUnavailable
+from workers.network.full import FullNetworkUnavailable
 from workers.output import Progress
 from workers.salvage import leave_behind
 from workers.sandbox.launcher import gate_script
 from workers.sandbox.port import EngineUnavailable, ImageUnavailable, SandboxError
+from workers.secret_custody import guard
+from workers.secrets.resolver import SecretUnavailable, resolve, sources_of
 from workers.supervisor import Limits, Verdict
+from workers.way_out import open_way_out, proxy_environment
 from workers.workspace import WORKSPACE_TARGET
 
 log = logging.getLogger(__name__)
@@ -37,20 +42,24 @@ log = logging.getLogger(__name__)
 Step = Callable[[Attempt], None]
 
 
+def resolve_secrets(attempt: Attempt) -> None:
+    """Fetch the values that the manifest refers to, before anything is done or said that could hold one."""
+    attempt.within(attempt.manifest.lifecycle.stage_timeout_seconds)
+    settings = attempt.equipment.product.settings
+    attempt.secrets = resolve(attempt.manifest.secrets, sources_of(settings), settings.worker_name, attempt.pause)
+    guard(attempt)
+
+
 def make_workspace(attempt: Attempt) -> None:
     """Directories, clone, script."""
-    attempt.within(attempt.manifest.lifecycle.stage_timeout_seconds)
-    if attempt.manifest.secrets:
-        names = ", ".join(secret.name for secret in attempt.manifest.secrets)
-        message = f"secrets cannot be handed in by this version: {names}"
-        raise StepFailed(failure(Reason.SECRET_UNAVAILABLE, message, hint="take them out of the manifest"))
     attempt.undo.callback(attempt.discard_directory)
     reach("claimed")
+    check_profile(attempt)
     attempt.directory.create()
     repository = attempt.manifest.repository
     if repository is not None:
         _check_allowed_here(attempt, repository)
-        attempt.commit = clone(attempt.git(), repository, attempt.directory, attempt.say)
+        attempt.commit = clone(attempt.git(), repository, attempt.directory, attempt.say, attempt.credentials)
         attempt.note(commit=attempt.commit)
     script = attempt.agent.script(attempt.manifest)
     if script is not None:
@@ -72,15 +81,15 @@ def _check_allowed_here(attempt: Attempt, repository: Repository) -> None:
 def create_sandbox(attempt: Attempt) -> None:
     """Image, container, output stream; started with its gate closed."""
     attempt.within(attempt.manifest.lifecycle.provision_timeout_seconds)
-    backend, spec = attempt.equipment.backend, attempt.spec()
+    backend = attempt.equipment.backend
 
     def interrupted() -> bool:
         return attempt.interrupted() or time.monotonic() > attempt.phase_deadline
 
-    attempt.image = backend.pull(spec.image, interrupted=interrupted, say=attempt.say)
+    attempt.image = backend.pull(attempt.image_name, interrupted=interrupted, say=attempt.say)
     reach("image_ready")
     attempt.check()
-    sandbox = backend.create(spec)
+    sandbox = backend.create(attempt.spec())
     attempt.undo.callback(destroy_sandbox, attempt)
     attempt.sandbox = sandbox
     reach("sandbox_created")
@@ -88,6 +97,8 @@ def create_sandbox(attempt: Attempt) -> None:
     start_pump(attempt, Progress())
     reach("output_held")
     attempt.check()
+    if attempt.manifest.vm.network_mode == "full":
+        attempt.equipment.full_network.check()
     backend.start(sandbox)
     reach("sandbox_started")
     attempt.check()
@@ -97,12 +108,18 @@ def verify_sandbox(attempt: Attempt) -> None:
     """Compare what the engine applied with what was asked for, before any of the task's code runs."""
     backend, spec = attempt.equipment.backend, attempt.spec()
     found = backend.inspect(sandbox_of(attempt), spec)
-    if found.mismatches:
-        raise StepFailed(failure(Reason.SANDBOX_ERROR, f"the engine did not apply: {'; '.join(found.mismatches)}"))
+    mismatches = [*found.mismatches, *cgroup_limits.faults(found.process_id, sandbox_of(attempt), spec)]
+    if mismatches:
+        raise StepFailed(failure(Reason.SANDBOX_ERROR, f"the engine did not apply: {'; '.join(mismatches)}"))
     if not found.running:
         hint = "the image must hold /bin/sh: the gate of the sandbox is a shell script"
-        message = f"the sandbox of image {spec.image} ended before its gate (exit code {found.exit_code})"
+        message = f"the sandbox of image {attempt.image_name} ended before its gate (exit code {found.exit_code})"
         raise StepFailed(failure(Reason.SANDBOX_ERROR, message, hint=hint))
+    attempt.runtime = found.runtime
+
+
+def be_ready(attempt: Attempt) -> None:
+    """Say what is in force: limits are verified, and the way out, if there is one, is open."""
     attempt.advance(
         Event.SANDBOX_VERIFIED,
         "the sandbox is verified; the command waits at its gate",
@@ -119,6 +136,7 @@ def open_gate(attempt: Attempt) -> None:
     manifest, repository = attempt.manifest, attempt.manifest.repository
     script = attempt.directory.script_path() if attempt.agent.script(manifest) is not None else None
     launch = attempt.agent.launch(manifest, script)
+    environment = {**launch.environment, **attempt.command_secrets, **proxy_environment(manifest)}
     cwd = WORKSPACE_TARGET + (f"/{repository.subpath}" if repository and repository.subpath else "")
     attempt.advance(Event.GATE_OPENED, "the command runs", running_clock=boot_clock.now())
     attempt.signals.seen_running()
@@ -128,7 +146,7 @@ def open_gate(attempt: Attempt) -> None:
     attempt.check()
     attempt.equipment.keeper.write(
         sandbox_of(attempt),
-        gate_script(launch.command, launch.environment, cwd, attempt.directory.log_marker()),
+        gate_script(launch.command, environment, cwd, attempt.directory.log_marker()),
         half_close=True,
     )
     reach("gate_opened")
@@ -147,7 +165,16 @@ def supervise(attempt: Attempt) -> None:
     raise Stopped(verdict)
 
 
-STEPS: tuple[Step, ...] = (make_workspace, create_sandbox, verify_sandbox, open_gate, supervise)
+STEPS: tuple[Step, ...] = (
+    resolve_secrets,
+    make_workspace,
+    create_sandbox,
+    verify_sandbox,
+    open_way_out,
+    be_ready,
+    open_gate,
+    supervise,
+)
 FROM_RUNNING: tuple[Step, ...] = (supervise,)
 
 
@@ -160,11 +187,16 @@ def run(attempt: Attempt, steps: tuple[Step, ...] = STEPS) -> None:
             except StaleClaim as error:
                 log.warning("attempt abandoned", extra={"task": attempt.claim.task_id, "why": str(error)})
                 attempt.undo.pop_all()
+                if attempt.way_out is not None:
+                    attempt.way_out.close()
                 leave_behind(attempt)
     except (EngineUnavailable, StoreUnavailable) as error:  # the worker's next look around goes on with it
         log.warning("attempt left behind", extra={"task": attempt.claim.task_id, "error": str(error)})
     except Exception:
         log.exception("attempt could not be cleaned up", extra={"task": attempt.claim.task_id})
+
+
+_PARTS = ((EngineUnavailable, "engine"), (KeeperUnavailable, "keeper"), (FullNetworkUnavailable, "full network"))
 
 
 def _to_its_end(attempt: Attempt, steps: tuple[Step, ...]) -> None:
@@ -174,11 +206,11 @@ def _to_its_end(attempt: Attempt, steps: tuple[Step, ...]) -> None:
             attempt.give_back("the worker was stopped before the task ran")
         else:
             finish(attempt, verdict, outcome)
-    except (EngineUnavailable, KeeperUnavailable) as error:
+    except (EngineUnavailable, KeeperUnavailable, FullNetworkUnavailable) as error:
         if attempt.state not in BEFORE_RUNNING:
             log.exception("attempt broke off", extra={"task": attempt.claim.task_id})
             return give_up(attempt, error)
-        part = "engine" if isinstance(error, EngineUnavailable) else "keeper"
+        part = next(name for kind, name in _PARTS if isinstance(error, kind))
         log.warning("attempt given back", extra={"task": attempt.claim.task_id, "part": part, "error": str(error)})
         attempt.give_back(f"the {part} went away: {error}", trouble=str(error))
     except StaleClaim:
@@ -209,7 +241,7 @@ def _work(attempt: Attempt, steps: tuple[Step, ...]) -> tuple[Verdict, Outcome |
         return _left_waiting(attempt, None)
     except ImageUnavailable as error:
         return _left_waiting(attempt, failure(Reason.IMAGE_UNAVAILABLE, str(error)))
-    except (StepFailed, CloneFailed) as error:
+    except (StepFailed, CloneFailed, SecretUnavailable) as error:
         outcome = error.outcome
     except KeeperUnavailable as error:
         if attempt.state in BEFORE_RUNNING:  # nothing of the task has run: another try, here or elsewhere

@@ -25,6 +25,7 @@ from workers.output import Progress
 from workers.patience import patiently
 from workers.sandbox.labels import ROLE, ROLE_TASK, claim_of
 from workers.sandbox.port import SandboxError, SandboxGone
+from workers.secret_custody import recall
 from workers.workspace import AttemptDirectory
 
 log = logging.getLogger(__name__)
@@ -57,6 +58,7 @@ def _bring_in(equipment: Equipment, task: Task, row: AttemptRow) -> None:
     try:
         if attempt.directory.root.exists():
             stop_now(attempt)
+            attempt.directory.restore()
             found = _found(attempt)
             _store_all(attempt, row)
             attempt.say(f"worker {row.worker} had attempt {row.number} again ({found}) and stored what it had left")
@@ -82,6 +84,7 @@ def _say_collected(attempt: Attempt) -> None:
 
 def _store_all(attempt: Attempt, row: AttemptRow) -> None:
     if attempt.sandbox is not None:
+        recall(attempt)
         start_pump(attempt, Progress.load(row.spool_offset, row.output_bytes, row.dropped_bytes))
         drain(attempt)
     if attempt.verdict.get("collected") or not leaves_anything(attempt) or not attempt.directory.workspace.is_dir():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import resource
 import signal
 import threading
 import time
@@ -19,10 +20,15 @@ from orchestrator.product import Product, open_product
 from orchestrator.reaper import Reaper
 from orchestrator.settings import Settings
 from orchestrator.supervised import END_SANDBOXES, end_with_parent
+from workers.egress.namespace import why_not
 from workers.equipment import Equipment, host_resources
 from workers.host import WorkerHost
 from workers.journal_writer import JournalWriter
 from workers.keeper_client import KeeperClient
+from workers.network.entry import Entry, choose_entry
+from workers.network.full import FullNetwork
+from workers.sandbox.docker import registry_config
+from workers.sandbox.docker.connection import engine_process
 from workers.sandbox.docker.engine import DockerBackend
 from workers.sandbox.port import EngineUnavailable, SandboxBackend
 
@@ -36,9 +42,12 @@ def serve(settings: Settings) -> None:
     """Run a worker in this process (main thread) until TERM or INT.
 
     If `up` left its wish (`END_SANDBOXES`), what runs is ended too, else it is left to be adopted.
-    Raises `WorkerRunsAlready`.
+    Raises `WorkerRunsAlready`, `UnusableRegistryConfig`.
     """
     end_with_parent()
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # secrets are in this memory: they never reach a disk
+    if settings.registry_config is not None:
+        registry_config.read(settings.registry_config)
     product = open_product(settings)
     with _only_one(settings):
         host, reaper = _host(product), Reaper(product)
@@ -123,7 +132,7 @@ def _holder(lock: int) -> str:
 def _host(product: Product) -> WorkerHost:
     settings = product.settings
     installation = product.database.installation_id()
-    backend = DockerBackend(installation, settings.worker_name)
+    backend = DockerBackend(installation, settings.worker_name, settings.registry_config)
     hosts: list[WorkerHost] = []
 
     def claim_lost(claim: Claim) -> None:
@@ -141,9 +150,18 @@ def _host(product: Product) -> WorkerHost:
         installation=installation,
         host_id=_host_id(settings),
         size=_size(backend, product),
+        full_network=FullNetwork.of(backend, settings, installation),
+        entry=_entry(backend),
     )
     hosts.append(WorkerHost(equipment))
     return hosts[0]
+
+
+def _entry(backend: SandboxBackend) -> Entry:
+    trouble = why_not(engine_process())
+    if trouble is not None:
+        log.info("sidecars carry what sandboxes send", extra={"why": trouble})
+    return choose_entry(backend, trouble)
 
 
 def _host_id(settings: Settings) -> str:

@@ -19,6 +19,8 @@ class Verdict(StrEnum):
     """The claim is lost: destroy, write nothing."""
     STOPPING = "stopping"
     """The worker itself ends (Ctrl-C of `up`), or its drain's deadline is over: its attempts end too."""
+    DISK = "disk"
+    """What it wrote is more than vm.disk, where nothing but the worker's own watch holds it to that."""
     REBOOTED = "rebooted"
     """The host was booted again while the command ran: it ended then, without an exit code that means anything."""
 
@@ -42,6 +44,7 @@ class Signals:
         self._force = False
         self._stale = False
         self._stopping = False
+        self._disk_exceeded = False
         self._active_at = time.monotonic()
         self._certain_until = time.monotonic()
 
@@ -80,6 +83,11 @@ class Signals:
             self._stopping = True
             self._changed.notify_all()
 
+    def disk_exceeded(self) -> None:
+        with self._changed:
+            self._disk_exceeded = True
+            self._changed.notify_all()
+
     def active(self) -> None:
         """The command said something. Read by the idle clock only: waiters are not woken."""
         self._active_at = time.monotonic()
@@ -94,6 +102,8 @@ class Signals:
             return Verdict.STALE
         if self._cancelled:
             return Verdict.CANCELLED
+        if self._disk_exceeded:
+            return Verdict.DISK
         return Verdict.STOPPING if self._stopping else None
 
     def supervise(self, limits: Limits) -> Verdict:

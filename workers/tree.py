@@ -101,7 +101,8 @@ def remove(top: Path) -> None:
     """Remove a directory and all below it, or a file; harmless when it is not there.
 
     A task may nest directories deeper than any stack or path: each one found is first moved up into `top`, so one
-    level is open at a time. `top` itself belongs to the product: no name in it was chosen by a task.
+    level is open at a time. `top` itself belongs to the product: no name in it was chosen by a task. Raises `OSError`,
+    and removes nothing of it, where another file system is mounted below.
     """
     try:
         root = open_directory(top)
@@ -123,9 +124,12 @@ def remove(top: Path) -> None:
 
 def _remove_entry(name: str, root: int, names: Iterator[str]) -> list[str]:
     """Remove one entry of `root`; return the directories that were in it, under their new names in `root`."""
-    if not stat.S_ISDIR(os.stat(name, dir_fd=root, follow_symlinks=False).st_mode):
+    found = os.stat(name, dir_fd=root, follow_symlinks=False)
+    if not stat.S_ISDIR(found.st_mode):
         os.unlink(name, dir_fd=root)
         return []
+    if found.st_dev != os.fstat(root).st_dev:
+        raise OSError(errno.EBUSY, "another file system is mounted here; unmount it first", name)
     moved = []
     _unlock(name, root)
     directory = os.open(name, _DIRECTORY, dir_fd=root)

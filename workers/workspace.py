@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import secrets
-from dataclasses import dataclass
+import shutil
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from orchestrator.models import Claim
-from workers import tree
+from workers import task_disk
 from workers.sandbox.port import Mount
 
 SANDBOX_USER_ID = 1000
@@ -26,22 +29,59 @@ def sandbox_user_id() -> int:
 
 
 @dataclass(frozen=True, slots=True)
+class Owner:
+    """A user and a group of the host."""
+
+    user_id: int
+    group_id: int
+
+
+def sandbox_owner(first_user_id: int = 0, first_group_id: int = 0) -> Owner:
+    """Who a sandbox's user is on the host, where root in a sandbox is `first_user_id`."""
+    return Owner(first_user_id + sandbox_user_id(), first_group_id + sandbox_user_id())
+
+
+def _unlimited_disk(root: Path) -> None:
+    task_disk.WatchedDisk().create(root, 0)
+
+
+@dataclass(frozen=True, slots=True)
 class AttemptDirectory:
-    """Where an attempt lives below the work directory. The name is safe: ids match `[A-Za-z0-9._-]+`."""
+    """Where an attempt lives below the work directory. The name is safe: ids match `[A-Za-z0-9._-]+`.
+
+    `make_disk(root)` makes `disk` (see `task_disk`), on which lies all that a task may write; that is `owner()`'s.
+    """
 
     root: Path
+    make_disk: Callable[[Path], None] = field(default=_unlimited_disk, compare=False)
+    owner: Callable[[], Owner] = field(default=sandbox_owner, compare=False)
 
     @classmethod
-    def of(cls, work_dir: Path, claim: Claim) -> AttemptDirectory:
-        return cls(work_dir / f"{claim.task_id}.{claim.attempt}")
+    def of(
+        cls,
+        work_dir: Path,
+        claim: Claim,
+        make_disk: Callable[[Path], None] = _unlimited_disk,
+        owner: Callable[[], Owner] = sandbox_owner,
+    ) -> AttemptDirectory:
+        return cls(work_dir / f"{claim.task_id}.{claim.attempt}", make_disk, owner)
+
+    @property
+    def disk(self) -> Path:
+        return self.root / task_disk.TOP_NAME
+
+    @property
+    def _writable(self) -> Path:
+        """An older version's attempt has no disk: its directories lie beside the others."""
+        return self.disk if self.disk.is_dir() else self.root
 
     @property
     def workspace(self) -> Path:
-        return self.root / "workspace"
+        return self._writable / "workspace"
 
     @property
     def home(self) -> Path:
-        return self.root / "home"
+        return self._writable / "home"
 
     @property
     def inbox(self) -> Path:
@@ -63,24 +103,38 @@ class AttemptDirectory:
             return None
 
     @property
+    def secrets_seal(self) -> Path:
+        """A salted hash of the secrets' values, by which a later worker knows them again."""
+        return self.root / "secrets-seal"
+
+    @property
     def stopped_by_keeper(self) -> Path:
         """A mark: the keeper began to stop this sandbox."""
         return self.root / "stopped-by-keeper"
 
     @property
+    def egress(self) -> Path:
+        """Where the socket of a sidecar lies, if the attempt's sandbox has one. Made when it is needed."""
+        return self.root / "egress"
+
+    @property
     def git_out(self) -> Path:
-        return self.root / "git-out"
+        return self._writable / "git-out"
 
     def create(self) -> None:
-        """Make the directories; what an earlier, dead try left under the same name is removed first."""
+        """Make the directories; what an earlier, dead try left under the same name is removed first.
+
+        Raises `OSError`, and what `make_disk` and `owner` raise.
+        """
+        owner = self.owner()
         self.destroy()
         self.root.mkdir(parents=True)
         self.root.chmod(0o711)
-        user = sandbox_user_id()
+        self.make_disk(self.root)
         for directory in (self.workspace, self.home, self.git_out):
             _make(directory, 0o755)
             if os.geteuid() == 0:
-                os.chown(directory, user, user)
+                os.chown(directory, owner.user_id, owner.group_id)
         _make(self.inbox, 0o755)
         _make(self.spool, 0o700)
         self.log_marker_file.touch(0o600)
@@ -97,9 +151,19 @@ class AttemptDirectory:
         """Where the script lies inside the sandbox."""
         return f"{INBOX_TARGET}/{SCRIPT_NAME}"
 
+    def discard_output(self) -> None:
+        """Remove what a sandbox that ended has printed, and the seal of its secrets. Raises `OSError`."""
+        with suppress(FileNotFoundError):
+            shutil.rmtree(self.spool)
+        self.secrets_seal.unlink(missing_ok=True)
+
     def destroy(self) -> None:
-        """Remove everything; nothing of the task runs any more."""
-        tree.remove(self.root)
+        """Remove everything; nothing of the task runs any more. Raises `OSError` when something cannot be removed."""
+        task_disk.destroy(self.root)
+
+    def restore(self) -> None:
+        """Mount the disk again, if a boot of the host has unmounted it. Raises `OSError`."""
+        task_disk.restore(self.root)
 
     def task_mounts(self) -> tuple[Mount, ...]:
         return (

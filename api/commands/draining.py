@@ -25,7 +25,7 @@ def wait_until_idle(session: Session, worker: Worker, timeout_seconds: int | Non
     name = worker["name"]
     give_up_at = None if timeout_seconds is None else time.monotonic() + timeout_seconds
     try:
-        while worker["task_ids"]:
+        while _count(worker):
             if not worker["draining"]:
                 raise CommandFailed(
                     f"worker {name} takes tasks again: somebody resumed it; drain it again to go on",
@@ -47,18 +47,25 @@ def wait_until_idle(session: Session, worker: Worker, timeout_seconds: int | Non
     return worker
 
 
+def _count(worker: Worker) -> int:
+    """How many tasks it owns; its ids are those that this token may read."""
+    return int(worker.get("task_count", len(worker["task_ids"])))  # an older server shows them all
+
+
 def drain_news(worker: Worker) -> str:
     """Say how far the drain is, and what to do next."""
-    name, ids = worker["name"], worker["task_ids"]
+    name, ids, count = worker["name"], worker["task_ids"], _count(worker)
     if worker["state"] == "drained":
         return (
             f"{name} is drained: it owns nothing. Stop it, or `sandbox workers resume {name}` lets it take tasks again"
         )
-    if not ids:
+    if not count:
         return (
             f"{name} is {worker['state']} and owns nothing: started again, it takes nothing until it is resumed. "
             f"`sandbox workers remove {name}` forgets it"
         )
-    more = f" and {len(ids) - IDS_SHOWN} more" if len(ids) > IDS_SHOWN else ""
+    shown = ids[:IDS_SHOWN]
+    more = f" and {count - len(shown)} more" if count > len(shown) else ""
+    named = f": {', '.join(shown)}{more}" if shown else ""  # none that this token may read
     until = f" What still runs at {short_time(worker['drain_until'])} UTC is ended." if worker["drain_until"] else ""
-    return f"{name} is {worker['state']} and still owns {len(ids)}: {', '.join(ids[:IDS_SHOWN])}{more}.{until}"
+    return f"{name} is {worker['state']} and still owns {count}{named}.{until}"

@@ -67,7 +67,7 @@ def drain(session: Session, name: str, *, deadline: str | None, wait: bool, time
         raise click.UsageError("--timeout limits waiting: give it together with --wait")
     worker = session.client.drain_worker(name, deadline=deadline)
     if wait:
-        if worker["task_ids"] and not session.output.is_json:
+        if worker["state"] == "draining" and not session.output.is_json:
             session.output.note(drain_news(worker))
         worker = wait_until_idle(session, worker, timeout)
     if session.output.is_json:

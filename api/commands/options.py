@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import click
@@ -46,6 +47,12 @@ def client_command(*, short_server: bool = True, listing: bool = False) -> Calla
 
     def decorate(function: Command) -> Command:
         @format_option
+        @click.option(
+            "--ca-file",
+            envvar=["SANDBOX_CA_FILE", "SSL_CERT_FILE"],
+            type=click.Path(path_type=Path),
+            help="PEM file of the authorities to believe in, for https [env: SANDBOX_CA_FILE, SSL_CERT_FILE].",
+        )
         @click.option("--token", envvar="SANDBOX_TOKEN", help="The server's access token [env: SANDBOX_TOKEN].")
         @click.option(
             *flags,
@@ -56,8 +63,10 @@ def client_command(*, short_server: bool = True, listing: bool = False) -> Calla
             help="The server [env: SANDBOX_SERVER].",
         )
         @functools.wraps(function)
-        def command(*args: Any, server: str, token: str | None, form: str | None, **options: Any) -> None:
-            with Client(server, token) as client:
+        def command(
+            *args: Any, server: str, token: str | None, ca_file: Path | None, form: str | None, **options: Any
+        ) -> None:
+            with Client(server, token, ca_file=ca_file) as client:
                 function(Session(client, Output.chosen(form, listing=listing)), *args, **options)
 
         return command

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from orchestrator import logs, settings
+from orchestrator.services.tokens import check_host
 from orchestrator.store.database import Database
 from orchestrator.supervised import end_with_parent
 
@@ -18,10 +19,13 @@ from orchestrator.supervised import end_with_parent
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Data directory (SANDBOX_DATA_DIR).")
 def api(host: str | None, port: int | None, stream_port: int | None, data_dir: Path | None) -> None:
     """Serve the REST API until TERM or Ctrl-C."""
+    from api import tls  # noqa: PLC0415 - as the web server
     from api.server import Server  # noqa: PLC0415 - the web server is loaded only by who serves
 
     logs.install()
     end_with_parent()
     in_force = settings.load(host=host, port=port, stream_port=stream_port, data_dir=data_dir)
+    tls.check(in_force)
     Database(in_force.store_url).ping()  # said here in one line; behind the web server it is a page
+    check_host(in_force)
     Server(in_force).run()

@@ -14,6 +14,7 @@ task = LazyGroup(
         "list": deferred("api.commands.listing:list_tasks", "List tasks."),
         "status": deferred("api.commands.listing:status", "Show one task."),
         "logs": deferred("api.commands.logs:logs", "Read or follow a task's log."),
+        "network": deferred("api.commands.network:network", "Show what a task was refused on the network."),
         "cancel": deferred("api.commands.cancel:cancel", "Cancel tasks."),
         "purge": deferred("api.commands.cancel:purge", "Remove what an ended task left."),
         "artifacts": deferred("api.commands.transfer:artifacts", "List a task's artifacts."),

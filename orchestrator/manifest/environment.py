@@ -81,11 +81,20 @@ def secret_keys_fit_their_source(data: dict[str, Any], _policy: ManifestPolicy) 
             form = "the name of a variable, such as GITHUB_TOKEN"
         elif source == "vault" and not _is_vault_key(key):
             form = "path or path:field, such as ci/github:token"
+        elif source == "file" and not _is_file_key(key):
+            form = "a path below the operator's directory, such as ci/github-token"
         else:
             continue
         path: Path = ("secrets", index, "key")
         message = f"{field_name(path)} is {shown(key)}: with source {source} it must be {form}; correct it"
         yield Finding(path, "secret_key", message)
+
+
+def _is_file_key(key: str) -> bool:
+    """Of a key that stays inside, which another rule looks at."""
+    if key.startswith("/") or ".." in key.split("/"):
+        return True
+    return not {"", "."} & set(key.split("/")) and key.isprintable()
 
 
 def _is_vault_key(key: str) -> bool:
@@ -105,10 +114,17 @@ def mcp_servers_can_be_reached(data: dict[str, Any], _policy: ManifestPolicy) ->
 
 
 def references_name_secrets(data: dict[str, Any], _policy: ManifestPolicy) -> Iterator[Finding]:
-    known = {name for _, secret in entries(data, "secrets") if (name := text(secret, "name"))}
+    known = _names_of_secrets(data)
+    credential = text(data, "repository", "credential")
     suggested = 0
     for path, one in _referring_values(data):
         for name in dict.fromkeys(_REFERENCE.findall(one)):
+            if name in known and name == credential:
+                message = (
+                    f"{field_name(path)} refers to ${{{name[:60]}}}: repository.credential names it, so it is not "
+                    "handed to the command; add a second entry of another name to secrets"
+                )
+                yield Finding(path, "unknown_secret", message)
             if name in known:
                 continue
             suggestion = closest(name, known) if suggested < _MAX_SUGGESTIONS else None
@@ -121,6 +137,37 @@ def references_name_secrets(data: dict[str, Any], _policy: ManifestPolicy) -> It
                 advice = "write it so, or without '${'"
             message = f"{field_name(path)} refers to ${{{name[:60]}}}: {why}; {advice}"
             yield Finding(path, "unknown_secret", message, f"${{{suggestion}}}" if suggestion else None)
+
+
+def credential_fits_the_repository(data: dict[str, Any], _policy: ManifestPolicy) -> Iterator[Finding]:
+    path: Path = ("repository", "credential")
+    name, url = text(data, "repository", "credential"), text(data, "repository", "url") or ""
+    if not name:
+        return
+    known = _names_of_secrets(data)
+    if name not in known:
+        suggestion = closest(name, known)
+        advice = f"write {suggestion}" if suggestion else "add it to secrets"
+        message = f"repository.credential is {shown(name)}: secrets has no entry of that name; {advice}"
+        yield Finding(path, "unknown_secret", message, suggestion)
+    if (fault := _no_credential_because(url)) is not None:
+        message = f"repository.credential is given, but {fault}"
+        yield Finding(path, "credential", message)
+
+
+def _no_credential_because(url: str) -> str | None:
+    """Return why a credential cannot go with this URL, or None when it can."""
+    if url.startswith("file://"):
+        return "a repository of this machine (file://) needs none; remove it"
+    if url.startswith("http://"):
+        return "over http:// everybody on the way could read it; write the URL with https:// or ssh://"
+    if url.startswith(("https://", "ssh://")) and ":" in url.partition("://")[2].partition("/")[0].rpartition("@")[0]:
+        return "repository.url holds a password already; take that out of the URL"
+    return None
+
+
+def _names_of_secrets(data: dict[str, Any]) -> set[str]:
+    return {name for _, secret in entries(data, "secrets") if (name := text(secret, "name"))}
 
 
 def _referring_values(data: dict[str, Any]) -> Iterator[tuple[Path, str]]:
@@ -139,4 +186,5 @@ ENVIRONMENT_RULES = (
     secret_keys_fit_their_source,
     mcp_servers_can_be_reached,
     references_name_secrets,
+    credential_fits_the_repository,
 )

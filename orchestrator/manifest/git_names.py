@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from urllib.parse import urlsplit
 
+SSH_PORT = 22
 TRANSPORTS = "https://, http://, ssh://, git@host:path, or file:// where the operator allows it"
 
 _FORBIDDEN_IN_REF = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]")
@@ -64,6 +65,15 @@ def repository_url_fault(url: str) -> str | None:
 def file_url_path(url: str) -> str | None:
     """Return the path of a `file://` URL, None for any other URL."""
     return url.removeprefix("file://") if url.startswith("file://") else None
+
+
+def ssh_address(url: str) -> tuple[str, int] | None:
+    """Return host (in lower case) and port of an `ssh://` or `git@host:path` URL, None for any other URL."""
+    if url.startswith("ssh://"):
+        parts = urlsplit(url)
+        return (parts.hostname or "", parts.port or SSH_PORT)
+    found = None if "://" in url else _SCP_LIKE.fullmatch(url)
+    return (found["host"].lower(), SSH_PORT) if found else None
 
 
 def _other_fault(url: str) -> str | None:

@@ -3,31 +3,33 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from orchestrator.image_rules import ImageRules
 
 
 @dataclass(frozen=True, slots=True)
 class ManifestPolicy:
     """`profiles` and `allowed_images` (glob patterns) are None where they are not known: in an offline check.
 
+    `images` are the rules of profiles by name; of those it does not hold any, `allowed_images` is the list.
     `file_repositories`: False forbids `file://`, True allows it anywhere, directories allow it below them.
     """
 
     profiles: frozenset[str] | None
     allowed_images: tuple[str, ...] | None = ()
     file_repositories: bool | tuple[str, ...] = False
+    images: Mapping[str, ImageRules] = field(default_factory=dict)
 
     @classmethod
     def offline(cls) -> ManifestPolicy:
         """Return the policy of a check without a server: what only the operator knows is not judged."""
         return cls(profiles=None, allowed_images=None, file_repositories=True)
 
-    def image_allowed(self, image: str) -> bool:
-        """Tell whether `run.image` may be `image`."""
-        if self.allowed_images is None:
-            return True
-        return any(image == pattern or fnmatchcase(image, pattern) for pattern in self.allowed_images)
+    def image_rules(self, profile: str) -> ImageRules:
+        """Return what `run.image` may be in a sandbox of `profile`."""
+        return self.images.get(profile) or ImageRules(self.allowed_images)
 
     def file_repository_allowed(self, path: str) -> bool:
         """Tell whether a `file://` URL may point to `path`; links are resolved before the comparison."""

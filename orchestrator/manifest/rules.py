@@ -163,20 +163,27 @@ def arguments_can_be_passed(data: dict[str, Any], _policy: ManifestPolicy) -> It
 
 
 def image_is_allowed(data: dict[str, Any], policy: ManifestPolicy) -> Iterator[Finding]:
-    image = text(data, "run", "image")
-    if image and not policy.image_allowed(image):
-        allowed = ", ".join((policy.allowed_images or ())[:20]) or "none"
+    image, profile = text(data, "run", "image"), _profile(data)
+    if not image or not isinstance(profile, str):
+        return
+    rules, path = policy.image_rules(profile), ("run", "image")
+    if not rules.allows(image):
+        allowed = ", ".join((rules.allowed or ())[:20]) or "none"
         message = (
-            f"run.image is {shown(image)}: it matches no entry of the operator's list of images ({allowed}); "
-            "use one of these, or leave run.image out for the profile's image"
+            f"run.image is {shown(image)}: it matches no entry of the operator's list of images ({allowed}) for "
+            f"profile {shown(profile)}; use one of these, or leave run.image out for the profile's image"
         )
-        yield Finding(("run", "image"), "image_not_allowed", message)
+        yield Finding(path, "image_not_allowed", message)
+    elif rules.lacks_digest(image):
+        message = (
+            f"run.image is {shown(image)}: profile {shown(profile)} takes only images named by digest; write "
+            "NAME@sha256:… (64 hexadecimal digits), or leave run.image out for the profile's image"
+        )
+        yield Finding(path, "image_digest", message)
 
 
 def profile_is_known(data: dict[str, Any], policy: ManifestPolicy) -> Iterator[Finding]:
-    # An operator may have no profile of the default's name; then a manifest must name one.
-    default = schemas.load(schemas.TASK)["properties"]["vm"]["properties"]["profile"]["default"]
-    profile = mapping(data, "vm").get("profile", default)
+    profile = _profile(data)
     if not isinstance(profile, str) or policy.profiles is None or profile in policy.profiles:
         return
     known = sorted(policy.profiles)
@@ -186,6 +193,12 @@ def profile_is_known(data: dict[str, Any], policy: ManifestPolicy) -> Iterator[F
         f"write {suggestion or 'one of these'}"
     )
     yield Finding(("vm", "profile"), "unknown_profile", message, suggestion)
+
+
+def _profile(data: dict[str, Any]) -> Any:
+    """The profile that is asked for. An operator may have none of the default's name; a manifest must name one then."""
+    default = schemas.load(schemas.TASK)["properties"]["vm"]["properties"]["profile"]["default"]
+    return mapping(data, "vm").get("profile", default)
 
 
 def hosts_need_outbound(data: dict[str, Any], _policy: ManifestPolicy) -> Iterator[Finding]:

@@ -12,7 +12,10 @@ from orchestrator.quantities import duration_seconds, size_bytes
 
 @dataclass(frozen=True, slots=True)
 class Repository:
-    """What is cloned. `branch` None is the remote's HEAD, `commit` None the tip, `depth` None all history."""
+    """What is cloned. `branch` None is the remote's HEAD, `commit` None the tip, `depth` None all history.
+
+    `credential` is the name of an entry of `secrets`, or None; manifests of earlier versions have none.
+    """
 
     url: str
     branch: str | None
@@ -20,6 +23,7 @@ class Repository:
     depth: int | None
     submodules: bool
     subpath: str | None
+    credential: str | None = None
 
     @classmethod
     def from_definition(cls, section: Mapping[str, Any]) -> Repository:

@@ -64,6 +64,12 @@ def advance(
         return task.cancellation if task else None
 
 
+def say(product: Product, claim: Claim, message: str) -> None:
+    """Change what the task says of its present state. Raises `StaleClaim`."""
+    with product.database.write() as tx:
+        tasks.say_of(tx, claim, message)
+
+
 def note(product: Product, claim: Claim, **facts: Any) -> None:
     """Store facts about a live attempt without a change of state. Raises `StaleClaim`."""
     with product.database.write() as tx:

@@ -14,11 +14,11 @@ from orchestrator.services.purge import lock, log_prefix, storage_prefix
 from orchestrator.store import artifacts, segments
 from orchestrator.store.expiry import is_held
 from orchestrator.store.tables import artifacts as artifact_table
-from orchestrator.store.tables import attempts, idempotency_keys, labels, log_segments, records, tasks
+from orchestrator.store.tables import attempts, contacts, idempotency_keys, labels, log_segments, records, tasks
 
 log = logging.getLogger(__name__)
 
-OF_A_TASK = (records, log_segments, artifact_table, attempts, labels, idempotency_keys)
+OF_A_TASK = (records, log_segments, artifact_table, contacts, attempts, labels, idempotency_keys)
 """Tables whose rows go with their task's. `parent_id` and `rerun_of` of others are plain words: they stay."""
 
 

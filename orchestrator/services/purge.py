@@ -10,7 +10,7 @@ from orchestrator import clock, journal
 from orchestrator.models import Task
 from orchestrator.product import Product
 from orchestrator.services.cancel import TaskNotFound
-from orchestrator.store import artifacts, segments, tasks
+from orchestrator.store import artifacts, contacts, segments, tasks
 from orchestrator.store.tables import tasks as table
 
 log = logging.getLogger(__name__)
@@ -43,6 +43,7 @@ def purge(product: Product, task_id: str) -> None:
         journal.delete_of(tx, task_id)
         segments.delete_of(tx, task_id)
         artifacts.delete_of(tx, task_id)
+        contacts.delete_of(tx, task_id)
         tasks.mark_purged(tx, task_id, at)
         if task.preserve_until:
             tx.execute(table.update().where(table.c.id == task_id).values(preserve_until=at))

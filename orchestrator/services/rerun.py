@@ -6,6 +6,7 @@ import copy
 from typing import Any
 
 from orchestrator import manifest
+from orchestrator.access import ANYBODY, Caller
 from orchestrator.manifest import ManifestPolicy
 from orchestrator.models import Task
 from orchestrator.product import Product
@@ -14,8 +15,13 @@ from orchestrator.services.submit import submit
 from orchestrator.store import tasks
 
 
-def rerun(product: Product, task_id: str, patch: dict[str, Any], policy: ManifestPolicy) -> Task:
-    """Return the new task. Its id is new unless the patch names one. Raises what `submit` raises, `TaskNotFound`."""
+def rerun(
+    product: Product, task_id: str, patch: dict[str, Any], policy: ManifestPolicy, *, by: Caller = ANYBODY
+) -> Task:
+    """Return the new task, which is `by`'s owner's. Its id is new unless the patch names one.
+
+    Raises what `submit` raises, `TaskNotFound`.
+    """
     with product.database.read() as tx:
         original = tasks.get(tx, task_id)
     if original is None:
@@ -23,7 +29,7 @@ def rerun(product: Product, task_id: str, patch: dict[str, Any], policy: Manifes
     definition = copy.deepcopy(original.definition)
     definition["metadata"]["id"] = None
     changed = merge(definition, patch)
-    return submit(product, manifest.check(changed, policy=policy), rerun_of=task_id)
+    return submit(product, manifest.check(changed, policy=policy), rerun_of=task_id, by=by)
 
 
 def merge(target: Any, patch: Any) -> Any:

@@ -17,7 +17,7 @@ from orchestrator.services.cancel import TaskNotFound
 from orchestrator.services.expire import expire_artifacts, expire_log, forget
 from orchestrator.services.purge import purge
 from orchestrator.settings import Settings
-from orchestrator.store import expiry, older_version
+from orchestrator.store import audit, expiry, older_version
 from orchestrator.store.database import StoreUnavailable
 from orchestrator.store.expiry import Due, Span
 from orchestrator.store.tables import EPOCH
@@ -89,6 +89,7 @@ class Retention:
             span = Span(at - timedelta(days=settings.retention_days))
             self._each(expiry.to_purge, span, partial(purge, self._product))
             self._each(expiry.to_forget, span, partial(forget, self._product))
+            self._forget_acts(span.until)
         if settings.log_retention_days:
             age = timedelta(days=settings.log_retention_days)
             act = partial(expire_log, self._product, age=age)
@@ -99,6 +100,13 @@ class Retention:
             self._artifacts_from = self._each(expiry.with_artifacts, Span(at - age, self._artifacts_from), act)
         span = Span(at - timedelta(seconds=settings.archive_after_seconds))
         self._each(expiry.to_archive, span, partial(archive_task, self._product))
+
+    def _forget_acts(self, until: datetime) -> None:
+        """The audit trail is kept as long as the tasks it tells of, page by page."""
+        more = True
+        while more and not self._stop.is_set():
+            with self._product.database.write() as tx:
+                more = audit.delete_before(tx, until)
 
     def _each(self, find: Find, span: Span, act: Act) -> datetime:
         """Do `act` on all that `find` gives, page by page; return the end up to which nothing is left to do."""

@@ -10,11 +10,13 @@ import uuid
 import sqlalchemy as sa
 
 from orchestrator import clock, fault_points, placement
+from orchestrator.access import ANYBODY, Caller, Scope
 from orchestrator.manifest import InvalidManifest, Manifest, ManifestError
 from orchestrator.models import Resources, Task
 from orchestrator.product import Product
 from orchestrator.services.place import deliver, place_one, take_turn
 from orchestrator.store import idempotency, tasks, workers
+from orchestrator.store.tasks import DuplicateTask, TaskIdTaken
 
 log = logging.getLogger(__name__)
 
@@ -35,27 +37,37 @@ class InsufficientResources(Exception):
 
 
 def submit(
-    product: Product, manifest: Manifest, *, idempotency_key: str | None = None, rerun_of: str | None = None
+    product: Product,
+    manifest: Manifest,
+    *,
+    idempotency_key: str | None = None,
+    rerun_of: str | None = None,
+    by: Caller = ANYBODY,
 ) -> Task:
-    """Store a task as pending, place what can be placed, and return it as stored.
+    """Store a task of `by`'s owner as pending, place what can be placed, and return it as stored.
 
-    Raises `DuplicateTask`, `IdempotencyKeyReused`, `InsufficientResources`, `InvalidManifest` (unknown
-    parent), `StoreUnavailable`; nothing is stored then.
+    Raises `DuplicateTask`, `TaskIdTaken` (by a task that `by` may not see), `IdempotencyKeyReused`,
+    `InsufficientResources`, `InvalidManifest` (unknown parent), `StoreUnavailable`; nothing is stored then.
     """
     at = clock.now()
     task_id = manifest.id or str(uuid.uuid4())
     fingerprint = _fingerprint(manifest)
     with product.database.write() as tx:
         take_turn(tx)
-        earlier = _earlier(tx, idempotency_key, fingerprint)
+        earlier = _earlier(tx, by, idempotency_key, fingerprint)
         if earlier is not None:
             return earlier
-        _check_parent(tx, manifest)
+        _check_parent(tx, by, manifest)
         _check_capacity(tx, manifest)
         message = "accepted; waits for a worker"
-        task = tasks.insert(tx, task_id, manifest, at=at, message=message, rerun_of=rerun_of)
+        try:
+            task = tasks.insert(tx, task_id, manifest, at=at, message=message, rerun_of=rerun_of, owner=by.owner)
+        except DuplicateTask:
+            if tasks.exists(tx, task_id, owner=by.reach(Scope.TASK_READ)):
+                raise
+            raise TaskIdTaken(task_id) from None
         if idempotency_key:
-            idempotency.remember(tx, idempotency_key, fingerprint, task_id, at)
+            idempotency.remember(tx, by.owner, idempotency_key, fingerprint=fingerprint, task_id=task_id, at=at)
         messages = place_one(tx, task_id, at)
     fault_points.reach("task_stored")
     deliver(product.broker, messages)
@@ -63,8 +75,8 @@ def submit(
     return task
 
 
-def _earlier(tx: sa.Connection, key: str | None, fingerprint: str) -> Task | None:
-    known = idempotency.find(tx, key) if key else None
+def _earlier(tx: sa.Connection, by: Caller, key: str | None, fingerprint: str) -> Task | None:
+    known = idempotency.find(tx, by.owner, key) if key else None
     if known is None:
         return None
     if known[0] != fingerprint:
@@ -74,9 +86,9 @@ def _earlier(tx: sa.Connection, key: str | None, fingerprint: str) -> Task | Non
     return tasks.get(tx, known[1])
 
 
-def _check_parent(tx: sa.Connection, manifest: Manifest) -> None:
+def _check_parent(tx: sa.Connection, by: Caller, manifest: Manifest) -> None:
     parent = manifest.parent_id
-    if parent is not None and tasks.get(tx, parent) is None:
+    if parent is not None and not tasks.exists(tx, parent, owner=by.reach(Scope.TASK_READ)):
         message = f"parent_id {parent!r} is no existing task; submit the parent first, or leave parent_id out"
         raise InvalidManifest([ManifestError("parent_id", "/parent_id", None, None, "reference", message)])
 

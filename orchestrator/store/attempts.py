@@ -85,13 +85,14 @@ def live_on(tx: sa.Connection, worker: str, *, for_update: bool = False) -> list
     return [(task, attempt) for task, attempt in pairs if attempt is not None]
 
 
-def owned_by_worker(tx: sa.Connection) -> dict[str, list[str]]:
-    """The ids of the tasks each worker owns; one that owns nothing is not in it."""
-    query = sa.select(tasks.c.worker, tasks.c.id).where(tasks.c.state.in_([state.value for state in ACTIVE]))
-    owned: dict[str, list[str]] = {}
+def owned_by_worker(tx: sa.Connection) -> dict[str, list[tuple[str, str | None]]]:
+    """Id and owner of the tasks each worker has; one that has nothing is not in it."""
+    active = tasks.c.state.in_([state.value for state in ACTIVE])
+    query = sa.select(tasks.c.worker, tasks.c.id, tasks.c.owner).where(active)
+    owned: dict[str, list[tuple[str, str | None]]] = {}
     held = (tasks.c.worker.is_not(None), tasks.c.finished_at.is_(None))  # which an index finds
-    for worker, task_id in tx.execute(query.where(*held).order_by(tasks.c.id)):
-        owned.setdefault(worker, []).append(task_id)
+    for worker, task_id, owner in tx.execute(query.where(*held).order_by(tasks.c.id)):
+        owned.setdefault(worker, []).append((task_id, owner))
     return owned
 
 

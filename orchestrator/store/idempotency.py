@@ -9,11 +9,18 @@ import sqlalchemy as sa
 from orchestrator.store.tables import idempotency_keys as keys
 
 
-def find(tx: sa.Connection, key: str) -> tuple[str, str] | None:
-    """Return (fingerprint of the body, task id) stored under a key."""
-    row = tx.execute(sa.select(keys.c.fingerprint, keys.c.task_id).where(keys.c.key == key)).first()
+def find(tx: sa.Connection, owner: str | None, key: str) -> tuple[str, str] | None:
+    """Return (fingerprint of the body, task id) that an owner stored under a key."""
+    query = sa.select(keys.c.fingerprint, keys.c.task_id).where(keys.c.key == _stored(owner, key))
+    row = tx.execute(query).first()
     return (row[0], row[1]) if row else None
 
 
-def remember(tx: sa.Connection, key: str, fingerprint: str, task_id: str, at: datetime) -> None:
-    tx.execute(keys.insert().values(key=key, fingerprint=fingerprint, task_id=task_id, created_at=at))
+def remember(tx: sa.Connection, owner: str | None, key: str, *, fingerprint: str, task_id: str, at: datetime) -> None:
+    stored = _stored(owner, key)
+    tx.execute(keys.insert().values(key=stored, fingerprint=fingerprint, task_id=task_id, created_at=at))
+
+
+def _stored(owner: str | None, key: str) -> str:
+    """Each owner has keys of its own. Neither an owner nor a header holds a line end."""
+    return key if owner is None else f"{owner}\n{key}"

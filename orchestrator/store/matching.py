@@ -14,9 +14,14 @@ _ENOUGH = 50_000
 """Where so many match, no filter is rare: it is not counted how many more there are."""
 
 
+def belongs_to(owner: str | None) -> tuple[sa.ColumnElement[bool], ...]:
+    """What a query on tasks adds for who may touch `owner`'s tasks only; None: everybody's, nothing is added."""
+    return () if owner is None else (tasks.c.owner == owner,)
+
+
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What `GET /tasks` may ask for."""
+    """What `GET /tasks` may ask for. `owner`: the list holds, and counts, this owner's tasks only."""
 
     states: tuple[State, ...] = ()
     labels: tuple[tuple[str, str], ...] = ()
@@ -25,6 +30,7 @@ class Query:
     offset: int = 0
     sort: str = "created_at"
     descending: bool = True
+    owner: str | None = None
 
 
 class Matching:
@@ -35,7 +41,7 @@ class Matching:
 
     def __init__(self, tx: sa.Connection, query: Query) -> None:
         self._query = query
-        of_tasks: list[sa.ColumnElement[bool]] = []
+        of_tasks: list[sa.ColumnElement[bool]] = [*belongs_to(query.owner)]
         if query.states:
             of_tasks.append(tasks.c.state.in_([state.value for state in query.states]))
         if query.parent_id is not None:

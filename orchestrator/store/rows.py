@@ -26,6 +26,7 @@ _TASK_AS_STORED = (
     "id", "name", "labels", "priority", "parent_id", "rerun_of", "definition", "state_message", "attempt", "fence",
     "worker", "counted_attempts", "uncounted_losses", "created_at", "started_at", "state_changed_at", "finished_at",
     "preserve_until", "purged_at", "exit_code", "applied", "output_bytes", "last_activity_at", "next_seq",
+    "owner",
 )  # fmt: skip
 _ATTEMPT_AS_STORED = (
     "task_id", "number", "fence", "worker", "claimed_at", "running_at", "finished_at", "applied", "image",

@@ -10,11 +10,11 @@ from sqlalchemy.exc import IntegrityError
 from orchestrator import journal
 from orchestrator.journal import StaleClaim
 from orchestrator.manifest import Manifest
-from orchestrator.models import Cancellation, Kind, NewRecord, Task
+from orchestrator.models import Cancellation, Claim, Kind, NewRecord, Task
 from orchestrator.placement import demand_of
 from orchestrator.states import TERMINAL, State
 from orchestrator.store import rows
-from orchestrator.store.matching import Matching, Query
+from orchestrator.store.matching import Matching, Query, belongs_to
 from orchestrator.store.tables import labels, tasks
 from orchestrator.store.waiting import TASK_COLUMNS
 
@@ -27,8 +27,22 @@ class DuplicateTask(Exception):
         self.existing = existing
 
 
+class TaskIdTaken(Exception):
+    """The id belongs to a task that is none of the caller's business; submit with another, or without one."""
+
+    def __init__(self, task_id: str) -> None:
+        super().__init__(f"the id {task_id} is taken; choose another metadata.id, or leave it out")
+
+
 def insert(
-    tx: sa.Connection, task_id: str, manifest: Manifest, *, at: datetime, message: str, rerun_of: str | None
+    tx: sa.Connection,
+    task_id: str,
+    manifest: Manifest,
+    *,
+    at: datetime,
+    message: str,
+    rerun_of: str | None,
+    owner: str | None = None,
 ) -> Task:
     """Store an accepted task as `pending`; raise `DuplicateTask`."""
     queue = manifest.lifecycle.queue_timeout_seconds
@@ -58,6 +72,7 @@ def insert(
         "state_changed_at": at,
         "output_bytes": 0,
         "next_seq": 2,
+        "owner": owner,
     }
     try:
         with tx.begin_nested():
@@ -93,8 +108,14 @@ def find(tx: sa.Connection, query: Query) -> tuple[list[Task], int]:
     return [by_id[one] for one in ids], matching.count(tx)
 
 
-def children_of(tx: sa.Connection, parent_id: str) -> list[str]:
-    return list(tx.scalars(sa.select(tasks.c.id).where(tasks.c.parent_id == parent_id)))
+def exists(tx: sa.Connection, task_id: str, *, owner: str | None) -> bool:
+    """True when there is such a task for who may touch `owner`'s tasks (None: everybody's)."""
+    return tx.scalar(sa.select(tasks.c.id).where(tasks.c.id == task_id, *belongs_to(owner))) is not None
+
+
+def children_of(tx: sa.Connection, parent_id: str, *, owner: str | None = None) -> list[str]:
+    """The ids of a task's children; `owner`: of those alone that are this owner's."""
+    return list(tx.scalars(sa.select(tasks.c.id).where(tasks.c.parent_id == parent_id, *belongs_to(owner))))
 
 
 def store_cancellation(tx: sa.Connection, task: Task, wish: Cancellation) -> None:
@@ -112,6 +133,14 @@ def say_of_active(tx: sa.Connection, worker: str, message: str) -> None:
     """Change the message of what a worker has begun. That alone is no state change."""
     active = (tasks.c.worker == worker, tasks.c.finished_at.is_(None), tasks.c.state != State.PENDING.value)
     tx.execute(tasks.update().where(*active).values(state_message=message))
+
+
+def say_of(tx: sa.Connection, claim: Claim, message: str) -> None:
+    """Change the message of one attempt's task; that alone is no state change. Raises `StaleClaim`."""
+    owner = (tasks.c.id == claim.task_id, tasks.c.attempt == claim.attempt, tasks.c.fence == claim.fence)
+    live = tasks.c.finished_at.is_(None)
+    if tx.execute(tasks.update().where(*owner, live).values(state_message=message)).rowcount != 1:
+        raise StaleClaim(claim)
 
 
 def mark_purged(tx: sa.Connection, task_id: str, at: datetime) -> None:

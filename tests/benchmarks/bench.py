@@ -11,7 +11,20 @@ import sys
 from collections.abc import Callable
 from functools import partial
 
-from tests.benchmarks import api, cancel, latency, listing, output, placement, rest, servers, throughput
+from tests.benchmarks import (
+    access,
+    api,
+    cancel,
+    disk,
+    egress,
+    latency,
+    listing,
+    output,
+    placement,
+    rest,
+    servers,
+    throughput,
+)
 from tests.benchmarks.stack import BenchmarkFailed, Stack, running_stack
 from tests.benchmarks.table import Row, render
 
@@ -21,6 +34,11 @@ StoreTopic = Callable[[bool], list[Row]]
 # In this order: rest before load, and the submissions, which leave thousands of pending tasks, last.
 TOPICS: dict[str, Topic] = {
     "rest": lambda stack, quick: [rest.start(stack), *rest.at_rest(stack, 3 if quick else 10)],
+    "disk": lambda stack, quick: disk.task_disk(stack.image, 5 if quick else 30),
+    "egress": lambda stack, quick: [
+        egress.outbound_task(stack, 5 if quick else 30),
+        *egress.way_out(stack.image, 2 if quick else 5, 100_000_000 if quick else 500_000_000),
+    ],
     "latency": lambda stack, quick: [
         latency.noop_task(stack, 5 if quick else 30),
         latency.printed_line(stack, 20 if quick else 60),
@@ -32,7 +50,11 @@ TOPICS: dict[str, Topic] = {
 }
 
 # These fill stores of their own and need no running product.
-STORE_TOPICS: dict[str, StoreTopic] = {"placement": placement.rounds, "listing": listing.pages}
+STORE_TOPICS: dict[str, StoreTopic] = {
+    "placement": placement.rounds,
+    "listing": listing.pages,
+    "access": access.requests,
+}
 SERVERS = "servers"
 ALL = (*TOPICS, SERVERS, *STORE_TOPICS)
 

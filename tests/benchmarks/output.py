@@ -4,7 +4,7 @@ import time
 
 from tests.benchmarks.engine import docker_read
 from tests.benchmarks.processes import PeakMemory
-from tests.benchmarks.stack import BenchmarkFailed, Stack, StateWatch, noop_manifest
+from tests.benchmarks.stack import SECRET_KEY, BenchmarkFailed, Stack, StateWatch, noop_manifest
 from tests.benchmarks.table import Row
 
 _LINE_BYTES = 100
@@ -26,6 +26,7 @@ def loud_task(stack: Stack, size_bytes: int = 200_000_000) -> list[Row]:
         task_id = stack.submit(noop_manifest(stack.image, script=script))
         task_seconds = watch.wait(task_id, "completed") - began
     read_bytes, read_seconds = _read_back(stack, task_id)
+    masked_seconds = _with_secret(stack, script, size_bytes)
     if not piped == read_bytes == size_bytes:
         raise BenchmarkFailed(f"of {size_bytes} bytes docker's pipe had {piped}, the stored log {read_bytes}")
     size_mb = size_bytes / 1e6
@@ -40,9 +41,32 @@ def loud_task(stack: Stack, size_bytes: int = 200_000_000) -> list[Row]:
             limit=size_mb / docker_seconds,
             note="every byte stored",
         ),
+        Row(
+            f"{what}, submitted → completed, by a task that has a secret",
+            size_mb / masked_seconds,
+            "MB/s",
+            1,
+            beside="the same without one",
+            limit=size_mb / task_seconds,
+            note="every byte looked at",
+        ),
         Row(f"{what}, reading the stored log (raw)", size_mb / read_seconds, "MB/s", 1),
         *_memory_rows(memory),
     ]
+
+
+def _with_secret(stack: Stack, script: str, size_bytes: int) -> float:
+    """The seconds of the same task when a secret must not be shown; at its end it prints that once, too."""
+    masked = noop_manifest(stack.image, script=f'{script}; echo "$SECRET"')
+    masked["secrets"] = [{"name": "SECRET", "source": "env", "key": SECRET_KEY}]
+    with StateWatch(stack) as watch:
+        began = time.perf_counter()
+        task_id = stack.submit(masked)
+        seconds = watch.wait(task_id, "completed") - began
+    shown, _ = _read_back(stack, task_id)
+    if shown != size_bytes + len("***\n"):
+        raise BenchmarkFailed(f"the log of a task with a secret has {shown} bytes, which is not what it printed")
+    return seconds
 
 
 def _read_back(stack: Stack, task_id: str) -> tuple[int, float]:

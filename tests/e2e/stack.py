@@ -37,6 +37,8 @@ class Product:
     environment: dict[str, str] = field(default_factory=dict)
     options: tuple[str, ...] = ()
     working_directory: Path | None = None
+    wrapper: tuple[str, ...] = ()
+    """A program that the product is started by."""
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
 
@@ -49,7 +51,7 @@ class Product:
         return self.directory.parent / f"{self.directory.name}.log"
 
     def start(self) -> None:
-        argv = [sys.executable, "-m", "orchestrator.cli", "up", "--port", str(self.port)]
+        argv = [*self.wrapper, sys.executable, "-m", "orchestrator.cli", "up", "--port", str(self.port)]
         argv += ["--data-dir", str(self.directory), *self.options]
         environment = {**os.environ, **self.environment}
         with self.log_file.open("ab") as log:
@@ -112,10 +114,17 @@ def mounts_below(directory: Path) -> list[str]:
     return [line.split()[1] for line in lines if line.split()[1].startswith(str(directory))]
 
 
+def loop_devices_below(directory: Path) -> list[str]:
+    """Loop devices, with the file each is on, of files below a directory; also of files that are deleted."""
+    argv = ["losetup", "--list", "--noheadings", "--output", "NAME,BACK-FILE"]
+    lines = subprocess.run(argv, capture_output=True, check=True, text=True).stdout.splitlines()
+    return [line for line in lines if str(directory) in line]
+
+
 @contextmanager
-def running_product(directory: Path, **settings: str) -> Iterator[Product]:
+def running_product(directory: Path, *, wrapper: tuple[str, ...] = (), **settings: str) -> Iterator[Product]:
     """A product of the test's own; afterwards nothing of it is left on the host."""
-    product = Product(directory, environment=settings)
+    product = Product(directory, environment=settings, wrapper=wrapper)
     product.start()
     try:
         yield product
@@ -125,12 +134,13 @@ def running_product(directory: Path, **settings: str) -> Iterator[Product]:
 
 
 def assert_clean(product: Product) -> None:
-    """No container, network, volume, mount, work directory or keeper of this installation is left."""
+    """No container, network, volume, mount, loop device, work directory or keeper of this installation is left."""
     installation = product.installation()
     assert labelled("ps", "--all", installation=installation) == []
     assert labelled("network", "ls", installation=installation) == []
     assert labelled("volume", "ls", installation=installation) == []
     assert mounts_below(product.directory) == []
+    assert loop_devices_below(product.directory) == []
     assert product.work_directories() == []
     eventually("the keeper has ended", lambda: not processes_with(str(product.directory)), 30)
 

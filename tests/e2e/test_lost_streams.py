@@ -232,8 +232,8 @@ def test_a_gap_tells_of_a_command_that_ended_while_the_engine_was_away(own_engin
         eventually("it prints", lambda: raw_output(api, task) == b"one\n")
         [work] = product.work_directories()
         own_engine.kill()
-        (work / "workspace" / "go").touch()
-        eventually("it has ended", (work / "workspace" / "done").exists)
+        (work / "disk" / "workspace" / "go").touch()
+        eventually("it has ended", (work / "disk" / "workspace" / "done").exists)
         own_engine.start(live_restore=True)
         ended(api, task)
         # What was in its pipe then, the engine does not read any more (20.10).

@@ -61,7 +61,9 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
 def watch(product: Product, disk: Disk) -> DiskWatch:
     nothing: Any = None
     return DiskWatch(
-        Equipment(product, cast("Any", disk), nothing, nothing, "installation", "host", Resources(1, 1, 1))
+        Equipment(
+            product, cast("Any", disk), nothing, nothing, "installation", "host", Resources(1, 1, 1), nothing, nothing
+        )
     )
 
 

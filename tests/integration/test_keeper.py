@@ -78,11 +78,13 @@ class Bench:
         self.engine: dict[str, socket.socket] = {}
         self.sockets: list[socket.socket] = []
 
-    def hold(self, name: str, *, stop: list[str] = NO_STOP, limit_bytes: int = 1 << 24) -> tuple[socket.socket, Path]:
+    def hold(
+        self, name: str, *, stop: list[str] = NO_STOP, limit_bytes: int = 1 << 24, keepsake: str | None = None
+    ) -> tuple[socket.socket, Path]:
         engine, attach = socket.socketpair()
         self.sockets.append(engine)
         with attach:
-            self.client.hold(name, attach.fileno(), self.spools / name, stop, limit_bytes)
+            self.client.hold(name, attach.fileno(), self.spools / name, stop, limit_bytes, keepsake=keepsake)
         self.engine[name] = engine
         engine.settimeout(WAIT_SECONDS)
         return engine, self.spools / name
@@ -406,6 +408,38 @@ def test_a_name_is_held_once_until_its_stream_has_ended(bench: Bench) -> None:
     engine.sendall(b"two")
     wait_until(lambda: received(spool) == b"onetwo", "output of both")
     assert bench.client.held()["task"].eof is None
+
+
+def test_a_keepsake_is_given_back_until_its_sandbox_is_released_and_lies_on_no_disk(bench: Bench) -> None:
+    kept = "value-" * 150_000
+    bench.hold("task", keepsake=kept)
+    bench.hold("other")
+    successor = KeeperClient(bench.directory)
+    assert successor.keepsake("task") == kept
+    successor.close()
+    assert bench.client.keepsake("other") is None
+    files = [path for path in bench.directory.parent.rglob("*") if path.is_file()]
+    assert files
+    assert not [path for path in files if b"value-value-" in path.read_bytes()]
+    bench.client.release("task")
+    with pytest.raises(KeeperRefused) as refused:
+        bench.client.keepsake("task")
+    assert refused.value.code == "unknown"
+    bench.hold("task")
+    assert bench.client.keepsake("task") is None
+
+
+def test_a_keepsake_outlives_the_stream_it_came_with(bench: Bench) -> None:
+    bench.hold("task", keepsake="kept")
+    bench.engine["task"].close()
+    wait_until(lambda: bench.client.held()["task"].eof, "the stream has ended")
+    bench.hold("task")
+    assert bench.client.keepsake("task") == "kept"
+    bench.hold("again", keepsake="first")
+    bench.engine["again"].close()
+    wait_until(lambda: bench.client.held()["again"].eof, "the stream has ended")
+    bench.hold("again", keepsake="second")
+    assert bench.client.keepsake("again") == "second"
 
 
 def test_a_keeper_that_holds_something_does_not_quit_unless_forced(bench: Bench) -> None:

@@ -5,6 +5,7 @@ it would take the host engine's bridge away. It shares the process ids: a worker
 containers by the ids the engine tells. Nobody but root can start one.
 """
 
+import json
 import os
 import shutil
 import signal
@@ -13,7 +14,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from tests.conftest import missing
 from tests.servers.process import ServerProcess
@@ -21,14 +22,26 @@ from tests.servers.process import ServerProcess
 _END_SECONDS = 30.0
 _CGROUPS = Path("/sys/fs/cgroup")
 # Its shims' sockets lie at a fixed place below /run, whatever the engine's directories are.
-_HOLD = "mount -t tmpfs none /run && echo held && exec sleep infinity"
+_HOLD = "mount -t tmpfs none /run && {more}echo held && exec sleep infinity"
+_REMAPPED_USER = "daemon"
+"""A user and a group of every Debian; which host ids are its own is told to this engine alone."""
 
 
 class Engine:
-    """A dockerd with its own containerd. All it has is in `directory`, whose path must be short (a socket's is)."""
+    """A dockerd with its own containerd. All it has is in `directory`, whose path must be short (a socket's is).
 
-    def __init__(self, directory: Path) -> None:
+    `configuration` is its daemon.json. With `first_user_id` it maps user ids (userns-remap): root in a container is
+    that user of the host, and every directory above `directory` must let others pass.
+    """
+
+    def __init__(
+        self, directory: Path, configuration: Mapping[str, Any] | None = None, first_user_id: int | None = None
+    ) -> None:
         self._directory = directory
+        self._configuration = dict(configuration or {})
+        self._first_user_id = first_user_id
+        if first_user_id is not None:
+            self._configuration["userns-remap"] = _REMAPPED_USER
         self._cgroup = f"sandbox-{directory.name}"
         self._process = ServerProcess("dockerd", directory / "dockerd.log")
         self._holder: subprocess.Popen[str] | None = None
@@ -45,7 +58,7 @@ class Engine:
         if program is None or os.geteuid() != 0:
             missing("a second Docker Engine", "install the package docker.io, and run the tests as root")
         self._directory.mkdir(parents=True, exist_ok=True)
-        (self._directory / "daemon.json").write_text("{}\n")
+        (self._directory / "daemon.json").write_text(json.dumps(self._configuration))
         argv = ["nsenter", f"--target={self._namespaces()}", "--mount", "--net", str(program)]
         argv += [f"--{name}={text}" for name, text in self._options(live_restore=live_restore).items()]
         self._process.start(argv, os.environ, self.answers)
@@ -125,13 +138,22 @@ class Engine:
         """The id of the process that holds the namespaces: they outlive a killed engine, as its containers do."""
         if self._holder is None:
             # Mounts of a worker are to reach the engine, and the engine's are not to reach the host.
-            argv = ["unshare", "--mount", "--net", "--propagation=slave", "sh", "-c", _HOLD]
+            held = _HOLD.format(more=self._own_ids())
+            argv = ["unshare", "--mount", "--net", "--propagation=slave", "sh", "-c", held]
             self._holder = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
             assert self._holder.stdout is not None
             said = self._holder.stdout.readline()
             assert said == "held\n", f"no namespaces for the engine in {self._directory}: see the test's stderr"
             self._mount_namespace = Path(f"/proc/{self._holder.pid}/ns/mnt").readlink()
         return self._holder.pid
+
+    def _own_ids(self) -> str:
+        """Shell words that let this engine read its own range of ids."""
+        if self._first_user_id is None:
+            return ""
+        ranges = self._directory / "ids"
+        ranges.write_text(f"{_REMAPPED_USER}:{self._first_user_id}:65536\n")
+        return "".join(f"mount --bind {ranges} {file} && " for file in ("/etc/subuid", "/etc/subgid"))
 
     def _forget_containerd(self) -> None:
         """Its containerd dies with it. Where the init process is slow to reap, the next dockerd would believe in it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,10 +10,17 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 @contextmanager
-def serving(handler: type[BaseHTTPRequestHandler], over: threading.Event) -> Iterator[int]:
-    """Serve until the block ends; yields the port. `over` is set then, so that no handler goes on waiting."""
+def serving(
+    handler: type[BaseHTTPRequestHandler], over: threading.Event, tls: ssl.SSLContext | None = None
+) -> Iterator[int]:
+    """Serve until the block ends, by `tls` if given; yields the port.
+
+    `over` is set then, so that no handler goes on waiting.
+    """
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, args=[0.05])
     thread.start()
     try:

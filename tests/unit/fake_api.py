@@ -113,6 +113,7 @@ class FakeApi:
         self.tasks: dict[str, dict[str, Any]] = {}
         self.records: dict[str, list[tuple[str, dict[str, Any]]]] = {}
         self.artifacts: dict[str, dict[str, bytes]] = {}
+        self.networks: dict[str, dict[str, Any]] = {}
         self.workers: list[dict[str, Any]] = []
         self.worker_changes: list[dict[str, Any]] = []
         self.seen: list[Seen] = []
@@ -295,6 +296,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(f"{len(raw):x}\r\n".encode() + raw + b"\r\n")
         self.wfile.flush()
 
+    def network(self, seen: Seen, task_id: str) -> None:
+        _only(seen, set())
+        self._task(task_id)
+        self._json(200, self.server.api.networks[task_id])
+
     def artifacts(self, seen: Seen, task_id: str) -> None:
         _only(seen, set())
         self._task(task_id)
@@ -400,6 +406,7 @@ _ROUTES: list[tuple[str, dict[str, Callable[..., None]]]] = [
     (r"/tasks/([^/]+)", {"GET": _Handler.get, "DELETE": _Handler.cancel}),
     (r"/tasks/([^/]+)/data", {"DELETE": _Handler.purge}),
     (r"/tasks/([^/]+)/rerun", {"POST": _Handler.rerun}),
+    (r"/tasks/([^/]+)/network", {"GET": _Handler.network}),
     (r"/tasks/([^/]+)/logs", {"GET": _Handler.logs}),
     (r"/tasks/([^/]+)/artifacts", {"GET": _Handler.artifacts}),
     (r"/tasks/([^/]+)/artifacts/(.+)", {"GET": _Handler.artifact}),

@@ -7,14 +7,19 @@ import ipaddress
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from orchestrator.access import Scope
 from orchestrator.profiles import Profile
+from orchestrator.services import tokens
 from orchestrator.settings import Settings, load
-from workers.checkup import engine, machine, servers, sockets
+from orchestrator.store.database import Database
+from orchestrator.store.migrate import migrate
+from workers.checkup import engine, machine, profiles, servers, sockets
 from workers.checkup.mounts import Mount, mounts
 from workers.finding import Level
 
@@ -68,6 +73,23 @@ def test_a_server_of_this_machine_that_is_open_to_the_network_is_noted(
     assert [(one.level, one.subject) for one in found] == [(Level.OK, "api"), (Level.NOTE, "broker port")]
     elsewhere = load({"SANDBOX_BROKER_URL": "redis://192.0.2.1/0"}, data_dir=settings.data_dir)
     assert [one.subject for one in sockets.listening(elsewhere)] == ["api"]
+
+
+def test_an_api_that_others_reach_is_noted_until_it_has_a_token_and_tls(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sockets, "listeners", list)
+    wide = replace(settings, host="0.0.0.0", allow_open=True)  # noqa: S104 - what is tested
+    (found,) = sockets.listening(wide)
+    assert (found.level, "without an access token" in found.seen) == (Level.NOTE, True)
+    database = Database(settings.store_url)
+    migrate(database)
+    tokens.create(database, name="n", owner="o", scopes=[Scope.ADMIN])
+    database.close()
+    (found,) = sockets.listening(wide)
+    assert (found.level, "in clear" in found.seen) == (Level.NOTE, True)
+    (found,) = sockets.listening(replace(wide, tls_cert=Path("/c.pem"), tls_key=Path("/k.pem")))
+    assert found.level is Level.OK
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
@@ -161,13 +183,17 @@ class Engine:
 
 
 EngineCheck = Callable[..., Any]
+REMAPPED = {"SecurityOptions": ["name=userns"], "DockerRootDir": "/var/lib/docker/200000.200000"}
 
 
 @pytest.mark.parametrize(
     ("check", "infos"),
     [
         (engine.restarts, ({"LiveRestoreEnabled": True}, {"LiveRestoreEnabled": False})),
-        (engine.user_ids, ({"SecurityOptions": ["name=userns"]}, {"SecurityOptions": ["name=seccomp"]})),
+        (
+            engine.user_ids,
+            ({"SecurityOptions": ["name=userns"], "DockerRootDir": "/d/7.7"}, {"SecurityOptions": ["name=seccomp"]}),
+        ),
         (engine.logs, ({"LoggingDriver": "journald"}, {"LoggingDriver": "json-file"})),
         (engine.swap, ({"SwapLimit": True}, {"SwapLimit": False})),
     ],
@@ -204,12 +230,42 @@ def test_without_swap_nothing_has_to_be_accounted(
     assert found.level is Level.OK
 
 
-def test_a_runtime_that_a_profile_wants_and_the_engine_lacks_is_a_problem(tmp_path: Path) -> None:
+def test_a_runtime_that_the_engine_lacks_or_holds_to_no_limit_is_a_problem(tmp_path: Path) -> None:
     (tmp_path / "profiles.yaml").write_text("strict: {image: 'sandbox/basic:latest', runtime: runsc}\n")
     wanting = load({"SANDBOX_PROFILES": str(tmp_path / "profiles.yaml")}, data_dir=tmp_path)
     assert isinstance(wanting.profiles["strict"], Profile)
-    found = list(engine.runtimes(Engine(Runtimes={"runc": {}}), wanting))  # type: ignore[arg-type]
-    assert [one.level for one in found] == [Level.PROBLEM, Level.OK]
-    found = list(engine.runtimes(Engine(Runtimes={"runc": {}, "runsc": {}}), wanting))  # type: ignore[arg-type]
-    assert [one.level for one in found] == [Level.OK]
-    assert "runsc is there" in found[0].seen
+
+    def found(**runtimes: Any) -> list[Any]:
+        return list(profiles.runtimes(Engine(Runtimes=runtimes), wanting))  # type: ignore[arg-type]
+
+    lacking = found(runc={"path": "runc"})
+    assert [one.level for one in lacking] == [Level.OK, Level.PROBLEM]
+    assert "does not know the runtime runsc" in lacking[1].seen
+    assert lacking[1].advice.startswith('name it under "runtimes"')
+    boundless = found(runsc={"path": "/usr/bin/runsc", "runtimeArgs": ["--network=host", "--ignore-cgroups"]})
+    assert [one.level for one in boundless] == [Level.OK, Level.PROBLEM]
+    own_network = found(runsc={"path": "/usr/bin/runsc", "runtimeArgs": ["--platform=ptrace"]})
+    assert [one.level for one in own_network] == [Level.OK, Level.NOTE]
+    good = found(runsc={"path": "/usr/bin/runsc", "runtimeArgs": ["--network=host"]})
+    assert [one.level for one in good] == [Level.OK]
+    assert "runsc is there" in good[0].seen
+
+
+@pytest.mark.parametrize(
+    ("mode", "text", "level"),
+    [
+        (0o600, '{"auths": {"r.example": {"auth": "dTpw"}}}', Level.OK),
+        (0o644, '{"auths": {}}', Level.NOTE),
+        (0o600, "{", Level.PROBLEM),
+    ],
+)
+def test_credentials_for_registries_are_looked_at_and_not_shown(
+    tmp_path: Path, mode: int, text: str, level: Level
+) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(text)
+    path.chmod(mode)
+    settings = load({"SANDBOX_REGISTRY_CONFIG": str(path)}, data_dir=tmp_path)
+    [found] = profiles.registries(Engine(), settings)  # type: ignore[arg-type]
+    assert found.level is level
+    assert "dTpw" not in found.seen

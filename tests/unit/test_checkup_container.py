@@ -66,7 +66,7 @@ def test_without_the_capabilities_no_repository_can_be_cloned_over_http(monkeypa
     [_, (level, seen)] = examined(Engine(described(privileged=False, added=["CAP_SYS_ADMIN"])), monkeypatch)
     assert level is Level.NOTE
     assert "without SYS_PTRACE" in seen
-    assert "no https clones" in seen
+    assert "takes a sidecar" in seen
 
 
 def test_the_capabilities_alone_are_told_apart_from_a_privileged_container(monkeypatch: pytest.MonkeyPatch) -> None:

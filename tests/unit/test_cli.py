@@ -176,7 +176,7 @@ def test_the_token_is_sent_and_the_option_wins(api: FakeApi) -> None:
 
 
 @pytest.mark.parametrize(
-    "verb", ["submit", "rerun", "list", "status", "logs", "cancel", "purge", "artifacts", "download"]
+    "verb", ["submit", "rerun", "list", "status", "logs", "network", "cancel", "purge", "artifacts", "download"]
 )
 def test_every_client_verb_takes_server_token_and_format(verb: str) -> None:
     shown = sandbox("task", verb, "--help").out

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,42 +14,12 @@ from orchestrator.models import Claim
 from orchestrator.outcomes import Fault, Reason
 from workers import git
 from workers.egress import EgressReport
-from workers.git import CloneFailed, GitSandbox, clone, last_words, split_credential, without_password
+from workers.git import CloneFailed, Credentials, GitSandbox, clone, last_words
 from workers.helper import HelperResult
 from workers.sandbox.port import Mount
 from workers.workspace import AttemptDirectory
 
 COMMIT = "0123456789012345678901234567890123456789"
-
-
-@pytest.mark.parametrize(
-    ("url", "shown"),
-    [
-        ("https://git.example/a/b.git", "https://git.example/a/b.git"),
-        ("https://user:secret@git.example/a", "https://git.example/a"),
-        ("https://secret@git.example:8443/a?b", "https://git.example:8443/a?b"),
-        ("http://a:b@c@git.example/a", "http://git.example/a"),
-        ("ssh://git:secret@git.example:22/a", "ssh://git@git.example:22/a"),
-        ("ssh://git@git.example/a", "ssh://git@git.example/a"),
-        ("git@git.example:a/b", "git@git.example:a/b"),
-        ("file:///srv/a@b", "file:///srv/a@b"),
-    ],
-)
-def test_a_url_is_shown_without_its_password(url: str, shown: str) -> None:
-    assert without_password(url) == shown
-
-
-@pytest.mark.parametrize(
-    ("url", "source", "credential"),
-    [
-        ("https://git.example/a", "https://git.example/a", ""),
-        ("https://u:p%40w@git.example/a", "https://git.example/a", "https://u:p%40w@git.example"),
-        ("http://token@git.example:81/a", "http://git.example:81/a", "http://token:@git.example:81"),
-        ("ssh://git@git.example/a", "ssh://git@git.example/a", ""),
-    ],
-)
-def test_a_credential_is_taken_out_of_the_url_that_git_sees(url: str, source: str, credential: str) -> None:
-    assert split_credential(url) == (source, credential)
 
 
 def result(stderr: str, code: int = 128, egress: EgressReport | None = None) -> HelperResult:
@@ -59,6 +29,12 @@ def result(stderr: str, code: int = 128, egress: EgressReport | None = None) -> 
 def test_git_s_own_words_are_its_errors_not_its_progress() -> None:
     stderr = "Cloning into '/workspace'...\nremote: not found\n\nfatal: repository 'x' not found\nhint: look\n"
     assert last_words(result(stderr)) == "remote: not found; fatal: repository 'x' not found"
+
+
+def test_ssh_s_own_line_stands_before_git_s() -> None:
+    stderr = "Cloning into '/workspace'...\n@@@ WARNING @@@\nHost key verification failed.\r\nfatal: Could not read\n"
+    assert last_words(result(stderr)) == "Host key verification failed.; fatal: Could not read"
+    assert last_words(result("fatal: a\nhint\nfatal: b\n")) == "fatal: a; fatal: b"
 
 
 def test_without_an_error_the_last_lines_speak_and_without_any_the_exit_code() -> None:
@@ -79,10 +55,15 @@ class ScriptedGit:
     answers: list[HelperResult]
     runs: list[tuple[dict[str, str], tuple[Mount, ...]]] = field(default_factory=list)
 
-    def run(self, script: str, variables: dict[str, str], mounts: tuple[Mount, ...], cwd: str) -> HelperResult:
+    files: Mapping[str, str] = field(default_factory=dict)
+
+    def run(
+        self, script: str, variables: dict[str, str], mounts: tuple[Mount, ...], cwd: str, files: Mapping[str, str]
+    ) -> HelperResult:
         assert script == git.CLONE
         assert cwd == "/"
         self.runs.append((variables, mounts))
+        self.files = files
         return self.answers.pop(0)
 
     deadline = float("inf")
@@ -92,6 +73,7 @@ class ScriptedGit:
         return False
 
 
+NONE = Credentials()
 CHECKED_OUT = HelperResult(0, f"something\n{COMMIT}\n", "")
 
 
@@ -112,13 +94,13 @@ def repository(url: str, **given: object) -> Repository:
     return Repository(url=url, **values)  # type: ignore[arg-type]
 
 
-Clone = Callable[[ScriptedGit, Repository], str]
+Clone = Callable[..., str]
 
 
 @pytest.fixture
 def cloned(directory: AttemptDirectory, said: list[str]) -> Clone:
-    def run(scripted: ScriptedGit, wanted: Repository) -> str:
-        return clone(scripted, wanted, directory, said.append)  # type: ignore[arg-type]
+    def run(scripted: ScriptedGit, wanted: Repository, credentials: Credentials = NONE) -> str:
+        return clone(scripted, wanted, directory, said.append, credentials)  # type: ignore[arg-type]
 
     return run
 
@@ -168,11 +150,40 @@ def test_a_local_repository_that_is_not_there_is_the_user_s_fault(cloned: Clone,
 
 
 @pytest.mark.parametrize("url", ["ssh://git:secret@git.example/a", "git@git.example:a"])
-def test_ssh_is_refused_with_what_to_do(cloned: Clone, url: str) -> None:
-    with pytest.raises(CloneFailed, match="use https://") as failed:
+def test_ssh_without_a_key_is_refused_with_what_to_do(cloned: Clone, url: str) -> None:
+    with pytest.raises(CloneFailed, match=r"name its entry of secrets in repository\.credential") as failed:
         cloned(ScriptedGit([]), repository(url))
     assert failed.value.outcome.fault is Fault.USER
-    assert "secret" not in failed.value.outcome.message
+    assert "secret@" not in failed.value.outcome.message
+
+
+def test_a_key_and_the_known_hosts_go_through_the_gate_and_nowhere_else(cloned: Clone, tmp_path: Path) -> None:
+    (tmp_path / "hosts").write_text("git.example ssh-ed25519 AAAA\n")
+    scripted = ScriptedGit([CHECKED_OUT])
+    wanted = repository("ssh://git@Git.example:2222/a", credential="KEY")
+    cloned(scripted, wanted, Credentials("-----BEGIN X\nkey\n-----END X", tmp_path / "hosts"))
+    [(variables, mounts)] = scripted.runs
+    assert scripted.files["/tmp/ssh-key"] == "-----BEGIN X\nkey\n-----END X\n"
+    assert scripted.files["/tmp/known-hosts"] == "git.example ssh-ed25519 AAAA\n"
+    assert (variables["SSH_HOST"], variables["GIT_ALLOW_PROTOCOL"]) == ("[git.example]:2222", "ssh")
+    assert not [one for one in variables.values() if "BEGIN" in one]
+    assert [mount.target for mount in mounts] == ["/workspace"]
+
+
+def test_an_ssh_host_whose_key_nobody_added_is_told_with_how_to_add_it(cloned: Clone, tmp_path: Path) -> None:
+    scripted = ScriptedGit([result("", git.NO_HOST_KEY)])
+    credentials = Credentials("-----BEGIN X\n", tmp_path / "absent")
+    with pytest.raises(CloneFailed, match=r"the key of git\.example is not among the known hosts") as failed:
+        cloned(scripted, repository("git@git.example:a", credential="KEY"), credentials)
+    assert "ssh-keyscan -p 22 git.example" in (failed.value.outcome.hint or "")
+    assert scripted.files["/tmp/known-hosts"] == ""
+
+
+def test_known_hosts_that_are_too_large_for_a_sandbox_are_refused(cloned: Clone, tmp_path: Path) -> None:
+    (tmp_path / "hosts").write_bytes(b"#" * (git.MAX_KNOWN_HOSTS_BYTES + 1))
+    credentials = Credentials("-----BEGIN X\n", tmp_path / "hosts")
+    with pytest.raises(CloneFailed, match="more than 1,048,576 bytes"):
+        cloned(ScriptedGit([]), repository("git@git.example:a", credential="KEY"), credentials)
 
 
 def test_a_failed_clone_is_tried_three_times_in_a_fresh_workspace(

@@ -16,6 +16,7 @@ from jsonschema import Draft202012Validator
 
 import schemas
 from orchestrator import manifest
+from orchestrator.image_rules import ImageRules
 from orchestrator.manifest import InvalidManifest, Manifest, ManifestError, ManifestPolicy
 from orchestrator.outcomes import RETRIED_BY_DEFAULT, Reason
 from orchestrator.quantities import DURATION_PATTERN, SIZE_PATTERN
@@ -86,6 +87,7 @@ def test_the_defaults_are_those_of_the_contract() -> None:
             "depth": None,
             "submodules": False,
             "subpath": None,
+            "credential": None,
         },
         "claude": {
             "prompt": "Your instructions here",
@@ -364,7 +366,16 @@ REFUSED = [
     ("secrets", [{"name": "A", "source": "env", "key": "a b"}], "secret_key"),
     ("secrets", [{"name": "A", "source": "file", "key": "../../etc/shadow"}], "outside"),
     ("secrets", [{"name": "A", "source": "file", "key": "/etc/shadow"}], "outside"),
+    ("secrets", [{"name": "A", "source": "file", "key": "a//b"}], "secret_key"),
+    ("secrets", [{"name": "A", "source": "file", "key": "./a"}], "secret_key"),
+    ("secrets", [{"name": "A", "source": "file", "key": "a/"}], "secret_key"),
+    ("secrets", [{"name": "A", "source": "file", "key": "a\n"}], "secret_key"),
+    ("secrets", [{"name": "A", "source": "env", "key": "A=B"}], "secret_key"),
     ("secrets", [{"name": "A", "source": "vault", "key": "a/../b"}], "secret_key"),
+    ("secrets", [{"name": "A", "source": "vault", "key": "a?b"}], "secret_key"),
+    ("repository.credential", 5, "type"),
+    ("repository.credential", "", "length"),
+    ("repository.credential", "GONE", "unknown_secret"),
     ("secrets", [{"name": "A", "source": "vault", "key": "/a"}], "secret_key"),
     ("lifecycle.timeout", "0s", "range"),
     ("lifecycle.timeout", "169h", "range"),
@@ -540,6 +551,50 @@ def test_secrets_that_set_the_same_variable_are_refused() -> None:
     assert "run.env" in only_error(beside).message
 
 
+TOKEN = {"name": "TOKEN", "source": "env", "key": "TOKEN"}
+
+
+def with_credential(url: str, **sections: Any) -> dict[str, Any]:
+    return run_manifest(repository={"url": url, "credential": "TOKEN"}, secrets=[TOKEN], **sections)
+
+
+@pytest.mark.parametrize("url", ["https://h/a", "https://u@h/a", "ssh://git@h/a", "git@h:a/b"])
+def test_a_credential_goes_with_a_repository_over_https_or_ssh(url: str) -> None:
+    repository = manifest.check(with_credential(url), policy=POLICY).repository
+    assert repository is not None
+    assert repository.credential == "TOKEN"
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("http://h/a", "everybody on the way could read it"),
+        ("https://u:p@h/a", "holds a password already"),
+        ("ssh://u:p@h/a", "holds a password already"),
+        ("file:///srv/a", "needs none"),
+    ],
+)
+def test_a_credential_that_cannot_go_with_the_url_is_refused_where_it_stands(url: str, words: str) -> None:
+    policy = ManifestPolicy(frozenset({"agentic-dev", "basic"}), None, True)
+    error = only_error(with_credential(url), policy)
+    assert (error.pointer, error.validation) == ("/repository/credential", "credential")
+    assert words in error.message
+
+
+def test_a_misspelt_credential_is_answered_with_the_name_of_the_secret() -> None:
+    error = only_error(run_manifest(repository={"url": "https://h/a", "credential": "TOKE"}, secrets=[TOKEN]))
+    assert (error.pointer, error.suggestion) == ("/repository/credential", "TOKEN")
+
+
+def test_the_repository_s_credential_cannot_be_handed_to_a_server_of_the_agent() -> None:
+    servers = {"mcpServers": {"s": {"url": "x", "headers": {"A": "${TOKEN}"}}}}
+    data = with_credential("https://h/a", claude={"prompt": "x", "mcp_config": servers})
+    del data["run"]
+    error = only_error(data)
+    assert error.validation == "unknown_secret"
+    assert "it is not handed to the command" in error.message
+
+
 def test_a_misspelt_reference_is_answered_with_the_name_of_the_secret() -> None:
     servers = {"s": {"command": "x", "env": {"A": "${GITHUB_TOKN}", "B": "${GITHUB_TOKEN}$HOME"}, "args": ["${X}"]}}
     data = claude_manifest(
@@ -578,6 +633,23 @@ def test_a_server_without_the_default_profile_wants_one_named() -> None:
     policy = ManifestPolicy(frozenset({"basic"}))
     assert only_error(run_manifest(), policy).field == "vm.profile"
     assert manifest.check(run_manifest(vm={"profile": "basic"}), policy=policy)
+
+
+def test_an_image_is_judged_by_the_rules_of_its_profile() -> None:
+    rules = {"basic": ImageRules(("r.example/*",)), "agentic-dev": ImageRules(("r.example/*",), require_digest=True)}
+    policy = ManifestPolicy(frozenset(rules), images=rules)
+
+    def with_image(image: str, profile: str) -> dict[str, Any]:
+        return run_manifest(run={"command": ["x"], "image": image}, vm={"profile": profile})
+
+    for data in (
+        with_image("r.example/tool:1", "basic"),
+        with_image(f"r.example/tool:1@sha256:{'a' * 64}", "agentic-dev"),
+    ):
+        assert manifest.check(data, policy=policy)
+    for image, validation in (("r.example/tool:1", "image_digest"), ("other.example/tool:1", "image_not_allowed")):
+        error = only_error(with_image(image, "agentic-dev"), policy)
+        assert (error.field, error.validation) == ("run.image", validation)
 
 
 def test_an_offline_check_judges_nothing_that_only_the_operator_knows() -> None:

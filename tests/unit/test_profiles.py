@@ -82,3 +82,32 @@ def test_a_file_that_is_not_there_is_an_error() -> None:
     errors: list[str] = []
     load_profiles("/nowhere/profiles.yaml", errors)
     assert errors[0].startswith("SANDBOX_PROFILES=/nowhere/profiles.yaml cannot be read")
+
+
+def test_which_images_a_profile_takes_is_its_own_matter(tmp_path: Path) -> None:
+    text = f"""
+open: {{image: 'a:1', allowed_images: ['r.example/*']}}
+pinned: {{image: 'a:1', allowed_images: ['r.example/*'], require_digest: true}}
+exact: {{image: 'r.example/a@sha256:{"1" * 64}', require_digest: true}}
+"""
+    found, errors = loaded(tmp_path, text)
+    assert errors == []
+    rules = {name: one.image_rules for name, one in found.items()}
+    pinned = f"r.example/b:2@sha256:{'2' * 64}"
+    assert not rules["basic"].allows("r.example/b:2")
+    assert rules["open"].allows("r.example/b:2")
+    assert not rules["open"].lacks_digest("r.example/b:2")
+    assert rules["pinned"].lacks_digest("r.example/b:2")
+    assert not rules["pinned"].lacks_digest(pinned)
+    assert rules["pinned"].lacks_digest(pinned[:-1])
+    assert rules["pinned"].allows(pinned)
+    assert rules["exact"].allows(f"r.example/a@sha256:{'1' * 64}")
+    assert not rules["exact"].allows(f"r.example/a@sha256:{'2' * 64}")
+
+
+def test_a_profile_may_let_its_sandboxes_reach_all_public_hosts_to_learn(tmp_path: Path) -> None:
+    found, errors = loaded(tmp_path, "learner: {image: 'a:1', learn_egress: true}")
+    assert errors == []
+    assert (found["learner"].learn_egress, found["basic"].learn_egress) == (True, False)
+    _, errors = loaded(tmp_path, "learner: {image: 'a:1', learn_egress: public}")
+    assert "learn_egress is 'public'; give true or false" in errors[0]

@@ -128,17 +128,38 @@ def test_a_lease_that_a_heartbeat_cannot_keep_is_refused() -> None:
     assert "make the lease longer" in error
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.test"])  # noqa: S104 - it is refused
-def test_a_host_that_is_not_loopback_is_refused_until_the_operator_allows_it(host: str) -> None:
-    (error,) = errors(SANDBOX_HOST=host)
-    assert "not a loopback address" in error
-    assert "SANDBOX_ALLOW_OPEN=1" in error
-    assert loaded(SANDBOX_HOST=host, SANDBOX_ALLOW_OPEN="1").host == host
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.test"])  # noqa: S104 - what is tested
+def test_a_host_that_is_not_loopback_is_not_local(host: str) -> None:
+    """Whether it may be served is the store's to say: `services.tokens.check_host`."""
+    assert not loaded(SANDBOX_HOST=host).is_local
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1"])
-def test_loopback_needs_no_permission(host: str) -> None:
-    assert load({"SANDBOX_DATA_DIR": DATA}, host=host).host == host
+def test_loopback_is_local(host: str) -> None:
+    assert load({"SANDBOX_DATA_DIR": DATA}, host=host).is_local
+
+
+def test_access_is_set_by_its_variables() -> None:
+    found = loaded(
+        SANDBOX_RATE_LIMIT_PER_MINUTE="0",
+        SANDBOX_ALLOWED_HOSTS="Builds.example.org, other.example.org",
+        SANDBOX_TRUSTED_PROXIES="10.0.0.0/8,::1/128",
+        SANDBOX_TLS_CERT="/c.pem",
+        SANDBOX_TLS_KEY="/k.pem",
+    )
+    assert found.rate_limit_per_minute == 0
+    assert found.allowed_hosts == ("builds.example.org", "other.example.org")
+    assert found.trusted_proxies == ("10.0.0.0/8", "::1/128")
+    assert (found.tls_cert, found.tls_key) == (Path("/c.pem"), Path("/k.pem"))
+    assert loaded().rate_limit_per_minute == 600
+
+
+def test_a_certificate_without_its_key_is_refused_and_so_is_a_proxy_that_is_no_network() -> None:
+    for lone in ("SANDBOX_TLS_CERT", "SANDBOX_TLS_KEY"):
+        (error,) = errors(**{lone: "/x.pem"})
+        assert "SANDBOX_TLS_CERT and SANDBOX_TLS_KEY belong together" in error
+    (error,) = errors(SANDBOX_TRUSTED_PROXIES="proxy.example.org")
+    assert "SANDBOX_TRUSTED_PROXIES" in error
 
 
 def test_directories_of_file_repositories_are_stored_without_links(tmp_path: Path) -> None:
@@ -174,3 +195,17 @@ def test_what_goes_with_its_task_cannot_be_kept_longer(days: str, told: str) -> 
     (error,) = errors(SANDBOX_LOG_RETENTION_DAYS=days)
     assert error.startswith(f"SANDBOX_LOG_RETENTION_DAYS {told} what SANDBOX_RETENTION_DAYS removes")
     assert error.endswith("lower the first or raise the second")
+
+
+def test_the_full_network_is_off_unless_the_operator_turns_it_on(tmp_path: Path) -> None:
+    assert load({}, data_dir=tmp_path).allow_full_network is False
+    found = load(
+        {"SANDBOX_ALLOW_FULL_NETWORK": "1", "SANDBOX_FULL_NETWORK_DNS": "10.0.0.53, 9.9.9.9"}, data_dir=tmp_path
+    )
+    assert (found.allow_full_network, found.full_network_dns) == (True, ("10.0.0.53", "9.9.9.9"))
+
+
+@pytest.mark.parametrize("address", ["dns.example", "fd00::53", "10.0.0.0/8", "10.0.0.53:53"])
+def test_a_name_server_that_no_sandbox_could_ask_is_refused_at_the_start(tmp_path: Path, address: str) -> None:
+    with pytest.raises(InvalidSettings, match="SANDBOX_FULL_NETWORK_DNS"):
+        load({"SANDBOX_FULL_NETWORK_DNS": address}, data_dir=tmp_path)

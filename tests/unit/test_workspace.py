@@ -32,9 +32,11 @@ def directory(tmp_path: Path) -> AttemptDirectory:
 def test_the_sandbox_s_user_can_use_its_directories_whatever_the_operator_s_umask(directory: AttemptDirectory) -> None:
     directory.create()
     directory.put_script("echo ü\n")
-    modes = {one.name: stat.S_IMODE(one.stat().st_mode) for one in (directory.root, *directory.root.iterdir())}
+    made = (directory.root, *directory.root.iterdir(), *directory.disk.iterdir())
+    modes = {one.name: stat.S_IMODE(one.stat().st_mode) for one in made}
     assert modes == {
         "task.1.2": 0o711,
+        "disk": 0o755,
         "workspace": 0o755,
         "home": 0o755,
         "git-out": 0o755,
@@ -42,7 +44,7 @@ def test_the_sandbox_s_user_can_use_its_directories_whatever_the_operator_s_umas
         "inbox": 0o755,
         "spool": 0o700,
     }
-    owners = {one.name: one.stat().st_uid for one in directory.root.iterdir()}
+    owners = {one.name: one.stat().st_uid for one in made}
     assert {owners[name] for name in ("workspace", "home", "git-out")} == {sandbox_user_id()}
     assert {owners[name] for name in ("inbox", "spool")} == {os.geteuid()}
     script = directory.inbox / "script"
@@ -57,6 +59,12 @@ def test_what_an_earlier_try_left_is_gone(directory: AttemptDirectory) -> None:
     directory.destroy()
     directory.destroy()
     assert not directory.root.exists()
+
+
+def test_an_attempt_of_an_older_version_is_found_where_that_made_it(directory: AttemptDirectory) -> None:
+    (directory.root / "workspace").mkdir(parents=True)
+    assert directory.workspace == directory.root / "workspace"
+    assert [one.source.parent for one in directory.task_mounts()] == [directory.root] * 3
 
 
 def test_the_task_sees_its_workspace_its_home_and_what_it_may_only_read(directory: AttemptDirectory) -> None:

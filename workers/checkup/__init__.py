@@ -8,7 +8,7 @@ from contextlib import closing
 import docker
 
 from orchestrator.settings import Settings
-from workers.checkup import engine, machine, servers, sockets, work_directory
+from workers.checkup import engine, machine, network, profiles, servers, sockets, work_directory
 from workers.checkup_container import container
 from workers.finding import Finding, problem
 from workers.sandbox.docker.connection import ENGINE_ERRORS, connect
@@ -17,12 +17,13 @@ Check = Callable[[Settings], Iterator[Finding]]
 EngineCheck = Callable[[docker.APIClient, Settings], Iterator[Finding]]
 
 CHECKS: tuple[Check, ...] = (
-    machine.settings_in_force, machine.user, machine.disk, machine.disk_limit, machine.network, machine.clock,
+    machine.settings_in_force, machine.user, machine.disk, network.ways_out, machine.clock,
     machine.keeper, servers.store, servers.broker, servers.artifacts, sockets.listening,
 )  # fmt: skip
 ENGINE_CHECKS: tuple[EngineCheck, ...] = (
-    engine.version, engine.storage, engine.restarts, engine.user_ids, engine.swap, engine.logs, engine.runtimes,
-    container, work_directory.seen_by_engine, engine.images, engine.clock,
+    engine.version, engine.storage, engine.restarts, engine.user_ids, engine.swap, engine.logs, profiles.runtimes,
+    container, work_directory.seen_by_engine, work_directory.disk_limit, profiles.images, profiles.registries,
+    network.full, engine.clock,
 )  # fmt: skip
 
 

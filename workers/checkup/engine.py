@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import docker
-from docker.errors import ImageNotFound
 
 from orchestrator.settings import Settings
 from workers.checkup.mounts import mount_of
 from workers.checkup.skew import compared
 from workers.finding import Finding, note, ok, problem
-from workers.images.advice import how_to_get
+from workers.sandbox.docker.facts import facts_of
+from workers.sandbox.port import SandboxError
 
 CVE_2024_29018 = (((0,), (23, 0, 11)), ((24,), (25, 0, 4)))
 """From, and up to but without: versions of the engine whose internal networks resolve names outside."""
@@ -50,9 +51,7 @@ def storage(engine: docker.APIClient, _: Settings) -> Iterator[Finding]:
     if mount.kind == "xfs" and mount.options & {"pquota", "prjquota"}:
         yield ok("project quotas", "xfs with pquota: the engine can limit what a sandbox writes into its root")
     else:
-        yield ok(
-            "project quotas", f"none ({mount.kind}): writable roots have no limit, so profiles keep them read-only"
-        )
+        yield ok("project quotas", f"none ({mount.kind}): a writable root is watched, so profiles keep it read-only")
 
 
 def restarts(engine: docker.APIClient, _: Settings) -> Iterator[Finding]:
@@ -64,11 +63,19 @@ def restarts(engine: docker.APIClient, _: Settings) -> Iterator[Finding]:
 
 
 def user_ids(engine: docker.APIClient, _: Settings) -> Iterator[Finding]:
-    if any("userns" in one for one in engine.info().get("SecurityOptions", [])):
-        yield ok("userns-remap", "on: root in a container is nobody on the host")
+    try:
+        first = facts_of(engine.info()).first_user_id
+    except SandboxError as error:
+        yield problem("userns-remap", str(error), "no task runs on this worker until then")
         return
-    advice = 'consider "userns-remap" in /etc/docker/daemon.json for hostile tenants'
-    yield note("userns-remap", "off: sandboxes share the host's user ids, without capabilities", advice)
+    if first and os.geteuid() != 0:
+        seen = f"on, and this user is not root: nobody could hand a workspace over to user {first} and above"
+        yield problem("userns-remap", seen, "run the worker as root, or turn userns-remap off")
+    elif first:
+        yield ok("userns-remap", f"on: root in a container is user {first} on the host")
+    else:
+        advice = 'consider "userns-remap" in /etc/docker/daemon.json for hostile tenants (docs/images.md)'
+        yield note("userns-remap", "off: sandboxes share the host's user ids, without capabilities", advice)
 
 
 def swap(engine: docker.APIClient, _: Settings) -> Iterator[Finding]:
@@ -107,28 +114,6 @@ def _has_log_limit() -> bool:
         return False
     options = configured.get("log-opts") if isinstance(configured, dict) else None
     return isinstance(options, dict) and "max-size" in options
-
-
-def runtimes(engine: docker.APIClient, settings: Settings) -> Iterator[Finding]:
-    there = sorted(engine.info().get("Runtimes") or {})
-    lacking = {one.name: one.runtime for one in settings.profiles.values() if one.runtime and one.runtime not in there}
-    for profile, runtime in lacking.items():
-        seen = f"profile {profile} wants the runtime {runtime}, which the engine does not have: its tasks fail"
-        yield problem(
-            "runtime", seen, 'name it under "runtimes" in /etc/docker/daemon.json, or correct SANDBOX_PROFILES'
-        )
-    gvisor = "is there: a profile may ask for it" if "runsc" in there else "is not there; it needs gVisor"
-    yield ok("runtime", f"{', '.join(there) or 'the default'}; runsc {gvisor}")
-
-
-def images(engine: docker.APIClient, settings: Settings) -> Iterator[Finding]:
-    for profile in settings.profiles.values():
-        try:
-            found = engine.inspect_image(profile.image)
-            yield ok("image", f"{profile.image} of profile {profile.name} is here ({found['Id'][7:19]})")
-        except ImageNotFound:
-            seen = f"{profile.image} of profile {profile.name} is missing on this host"
-            yield problem("image", seen, how_to_get(profile.image))
 
 
 def clock(engine: docker.APIClient, _: Settings) -> Iterator[Finding]:

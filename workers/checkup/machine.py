@@ -11,13 +11,12 @@ from pathlib import Path
 
 from orchestrator.settings import Settings
 from orchestrator.settings_report import report
-from workers.equipment import NETWORK_MODES
 from workers.finding import Finding, note, ok, problem
+from workers.host_space import floor_bytes
 from workers.probe import keeper_trouble
 
 GIB = 1 << 30
 CAP_SYS_ADMIN = 21
-LOOP_CONTROL = Path("/dev/loop-control")
 _TIMEX_BYTES = 512
 """More than `struct timex` has on any machine."""
 _TIME_ERROR = 5
@@ -37,11 +36,11 @@ def _text(value: object) -> str:
 
 def user(_: Settings) -> Iterator[Finding]:
     if os.geteuid() != 0:
-        advice = "run the worker as root to give sandboxes a user of their own, and to clone over https"
-        yield note("user", f"uid {os.geteuid()}: sandboxes run as this user; https clones are not possible", advice)
+        advice = "run the worker as root to give sandboxes a user of their own"
+        yield note("user", f"uid {os.geteuid()}: sandboxes run as this user", advice)
     elif not has_capability(CAP_SYS_ADMIN):
         advice = "run the worker outside of a container, or in a privileged one with pid: host, as compose.yaml does"
-        yield note("user", "root without CAP_SYS_ADMIN: https clones are not possible", advice)
+        yield note("user", "root without CAP_SYS_ADMIN: nothing can be mounted, no namespace be entered", advice)
     else:
         yield ok("user", "root: workspaces belong to the sandbox's own user id 1000")
 
@@ -58,11 +57,11 @@ def has_capability(number: int) -> bool:
 def disk(settings: Settings) -> Iterator[Finding]:
     """Free space against the marks of the worker's own watch (`workers.disk`)."""
     usage = shutil.disk_usage(nearest(settings.work_dir))
-    percent = 100 * usage.free / max(usage.total, 1)
+    percent, floor = 100 * usage.free / max(usage.total, 1), floor_bytes(settings, usage.total)
     seen = f"{usage.free / GIB:.1f} of {usage.total / GIB:.1f} GiB ({percent:.0f} %) free at {settings.data_dir}"
     advice = "free space, or point SANDBOX_DATA_DIR to a larger file system"
-    if percent < settings.disk_stop_percent:
-        limit = f"below {settings.disk_stop_percent:g} % (SANDBOX_DISK_STOP_PERCENT)"
+    if usage.free < floor:
+        limit = f"below {floor / GIB:.1f} GiB (SANDBOX_DISK_STOP_PERCENT, SANDBOX_DISK_STOP_BYTES)"
         yield problem("disk", f"{seen}: {limit} the worker takes no tasks", advice)
     elif percent < settings.disk_reap_percent:
         limit = f"below {settings.disk_reap_percent:g} % (SANDBOX_DISK_REAP_PERCENT)"
@@ -76,44 +75,6 @@ def nearest(path: Path) -> Path:
     while not path.is_dir():
         path = path.parent
     return path
-
-
-def disk_limit(_: Settings) -> Iterator[Finding]:
-    seen = "vm.disk is counted by placement and not enforced"
-    yield note("disk limit", seen, "keep an eye on the host's disk; the worker stops taking tasks when it gets low")
-    lacking = _why_no_loop_devices()
-    if lacking:
-        advice = "modprobe loop, and run the worker as root, in a container privileged"
-        yield note("loop devices", f"{lacking}: no file system of a limited size can be made for a task", advice)
-    else:
-        yield ok("loop devices", "usable: a version that enforces vm.disk can do it here")
-
-
-def _why_no_loop_devices() -> str | None:
-    if not has_capability(CAP_SYS_ADMIN):
-        return "this process may not mount"
-    try:
-        os.close(os.open(LOOP_CONTROL, os.O_RDWR))
-    except OSError as error:
-        return str(error)
-    return None
-
-
-def network(_: Settings) -> Iterator[Finding]:
-    if "full" in NETWORK_MODES and _resolver_on_loopback():
-        seen = "the host's resolver listens on loopback: sandboxes with network_mode full cannot resolve names by it"
-        yield note("resolver", seen, 'set "dns" in /etc/docker/daemon.json')
-    refused = [mode for mode in ("outbound", "full") if mode not in NETWORK_MODES]
-    if refused:
-        seen = f"network_mode {', '.join(NETWORK_MODES)} is enforced; {' and '.join(refused)} are refused"
-        yield note("network", seen, "tasks that need them wait for a version that enforces them")
-    else:
-        yield ok("network", "every network_mode is enforced")
-
-
-def _resolver_on_loopback() -> bool:
-    lines = Path("/etc/resolv.conf").read_text(errors="replace").splitlines()
-    return any(line.split()[:1] == ["nameserver"] and line.split()[1].startswith("127.") for line in lines)
 
 
 def clock(_: Settings) -> Iterator[Finding]:

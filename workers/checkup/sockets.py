@@ -5,10 +5,13 @@ from __future__ import annotations
 import ipaddress
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from orchestrator.settings import LOOPBACK, Settings
+from orchestrator.services.tokens import NoToken, check_host
+from orchestrator.settings import Settings
+from orchestrator.store.database import StoreUnavailable
 from workers.finding import Finding, note, ok
 
 _LISTENING = "0A"
@@ -22,11 +25,7 @@ ROLES = {
 
 
 def listening(settings: Settings) -> Iterator[Finding]:
-    if settings.host in LOOPBACK:
-        yield ok("api", f"listens on {settings.host}:{settings.port}: only this machine reaches it")
-    else:
-        advice = "anybody who reaches it can run code here: put it behind an authenticating proxy"
-        yield note("api", f"listens on {settings.host}:{settings.port} without access tokens", advice)
+    yield _api(settings)
     open_ports = {port for address, port in listeners() if not address.is_loopback}
     for subject, url in (("store", settings.store_url), ("broker", settings.broker_url)):
         port = _local_port(url)
@@ -34,6 +33,23 @@ def listening(settings: Settings) -> Iterator[Finding]:
             seen = f"port {port} of this machine is open to the network: {ROLES[subject]}"
             advice = "let it listen on loopback or a private network only, with a password, behind a firewall"
             yield note(f"{subject} port", seen, advice)
+
+
+def _api(settings: Settings) -> Finding:
+    where = f"listens on {settings.host}:{settings.port}"
+    if settings.is_local:
+        return ok("api", f"{where}: only this machine reaches it")
+    try:
+        check_host(replace(settings, allow_open=False))
+    except NoToken:
+        advice = "anybody who reaches it can run code here: make one (`sandbox token create`), see docs/access.md"
+        return note("api", f"{where} without an access token", advice)
+    except (StoreUnavailable, ValueError):
+        return note("api", f"{where}; whether it asks for access tokens is not known", "see what is said of the store")
+    if settings.tls_cert is None:
+        advice = "set SANDBOX_TLS_CERT and SANDBOX_TLS_KEY, or let a proxy on this machine do TLS, see docs/access.md"
+        return note("api", f"{where} with access tokens, which travel in clear", advice)
+    return ok("api", f"{where} with access tokens and TLS")
 
 
 def _local_port(url: str) -> int | None:

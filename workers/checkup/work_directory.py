@@ -7,6 +7,7 @@ import secrets
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ from docker.errors import APIError, ImageNotFound
 from orchestrator.settings import Settings
 from workers.checkup.machine import CAP_SYS_ADMIN, has_capability, nearest
 from workers.finding import Finding, note, ok, problem
+from workers.sandbox.docker.visibility import sees_directory
 from workers.sandbox.labels import ROLE
+from workers.task_disk import ImageDisk, WatchedDisk, why_no_images
 
 SUBJECT = "work directory"
 ROLE_CHECKUP = "checkup"
@@ -69,7 +72,7 @@ def _tried(engine: docker.APIClient, image: str, directory: Path, place: Path) -
         return
     yield ok(SUBJECT, f"the engine sees {place} under the same path")
     if has_capability(CAP_SYS_ADMIN) and not visible:
-        seen = "the engine's containers are not among this process's: no network can be opened for one, no https clones"
+        seen = "the engine's containers are not among this process's: every way out of a sandbox takes a sidecar"
         yield note("process ids", seen, "run the worker's container with pid: host")
 
 
@@ -101,3 +104,19 @@ def _sees_process(engine: docker.APIClient, probe: str, token: str) -> bool:
         return Path(f"/proc/{number}/root{INSIDE}/{TOKEN}").read_text() == token
     except OSError:
         return False
+
+
+def disk_limit(engine: docker.APIClient, settings: Settings) -> Iterator[Finding]:
+    """Make a file system of a limited size, as a worker does at its start. Nothing is left of it."""
+    place = nearest(settings.work_dir)
+    if not os.access(place, os.W_OK):
+        return  # the check above says so
+    why = why_no_images(place, partial(sees_directory, engine))
+    if why is None:
+        yield ok("disk limit", f"vm.disk is held by a file system for each task ({ImageDisk.mechanism})")
+        return
+    seen = f"{why}; vm.disk is {WatchedDisk.mechanism}: a task can write more than it may, for that long"
+    advice = (
+        "run the worker as root, with loop devices (modprobe loop) and e2fsprogs; in a container privileged, rshared"
+    )
+    yield note("disk limit", seen, advice)

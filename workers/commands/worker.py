@@ -25,7 +25,9 @@ def worker(name: str | None, concurrency: int | None, data_dir: Path | None, wai
     What still runs then is left running, and adopted by the next start under the same name; with --wait-on-stop
     the worker first waits for it, until a second signal comes.
     """
+    from workers import log_redaction  # noqa: PLC0415 - the same
     from workers.service import serve  # noqa: PLC0415 - engine and broker are loaded only by who works
 
     logs.install()
+    log_redaction.install()
     serve(settings.load(worker_name=name, concurrency=concurrency, data_dir=data_dir, stop_wait_seconds=wait_on_stop))

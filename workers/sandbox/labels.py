@@ -12,9 +12,15 @@ TASK = "sandbox.task"
 ATTEMPT = "sandbox.attempt"
 FENCE = "sandbox.fence"
 ROLE = "sandbox.role"
+SERVES = "sandbox.serves"
+"""On a sidecar: the id of the sandbox whose network it has joined."""
 
 ROLE_TASK = "task"
 ROLE_GIT = "git"
+ROLE_EGRESS = "egress"
+"""A sidecar: it holds the listener of another sandbox's way out (docs/network.md)."""
+ROLE_NETWORK = "network"
+"""The worker's network for `network_mode: full`; of no task."""
 
 
 def labels(installation: str, worker: str, claim: Claim, role: str) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 Pure `/bin/sh`, so that it works in any image that has one. The worker sends over stdin a nonce line, a
 script, and the nonce again; the launcher evaluates the script, whose last line is `exec`. What the script
-holds (environment, later secrets) is in no configuration that the engine writes to disk (design §4). A
+holds (environment, secrets) is in no configuration that the engine writes to disk (design §4). A
 stream that ends before the second nonce ends the launcher with exit code 125: no sandbox outlives its
 worker at the gate.
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 import secrets
 import shlex
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 SHELL = "/bin/sh"
 GATE_FAILED = 125
@@ -39,10 +40,15 @@ def argv() -> list[str]:
 
 
 def gate_script(
-    command: Sequence[str], environment: Mapping[str, str], directory: str, marker: str | None = None
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    directory: str,
+    marker: str | None = None,
+    files: Mapping[str, str] = MappingProxyType({}),
 ) -> bytes:
     """Return what opens the gate: the command runs in `directory`, its stdin is `/dev/null`.
 
+    `files` (path to text) are written first, readable for the sandbox's user only; the paths lie on a tmpfs.
     `marker` (letters and digits) becomes the first line of stdout and of stderr. It is in the script and not in the
     launcher's arguments, because a command can read those of all processes, and must not know it.
     """
@@ -51,6 +57,8 @@ def gate_script(
     if marker is not None:
         lines += [f"echo {marker}", f"echo {marker} >&2"]
     lines += [f"export {name}={shlex.quote(value)}" for name, value in environment.items()]
+    for path, text in files.items():
+        lines.append(f"(umask 077; printf %s {shlex.quote(text)} > {shlex.quote(path)}) || exit {GATE_FAILED}")
     # After the gate: the directory may have been mounted or made after the launcher started.
     lines.append(f"cd {shlex.quote(directory)} || exit {GATE_FAILED}")
     lines.append(f"exec {shlex.join(command)} </dev/null")

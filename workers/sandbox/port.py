@@ -45,8 +45,44 @@ class Mount:
 
 
 @dataclass(frozen=True, slots=True)
+class NoNetwork:
+    """Nothing but a loopback of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class JoinedNetwork:
+    """The network namespace of another sandbox, given by its id, which must run: the two share one loopback."""
+
+    sandbox: str
+
+
+@dataclass(frozen=True, slots=True)
+class NamedNetwork:
+    """A network of the engine, by its name. Host names are asked of `resolvers` (addresses) and of nobody else."""
+
+    name: str
+    resolvers: tuple[str, ...]
+
+
+Network = NoNetwork | JoinedNetwork | NamedNetwork
+
+
+@dataclass(frozen=True, slots=True)
+class BridgeSpec:
+    """A network for `NamedNetwork`: with a way out over the host's `interface`, none between those in it, no IPv6."""
+
+    name: str
+    interface: str
+    labels: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class SandboxSpec:
-    """All that decides how a sandbox is made. It has no network but its own loopback, always."""
+    """All that decides how a sandbox is made. Without `network` it has nothing but its own loopback.
+
+    `image` is a name or an id. `volumes` are the places that it declares as volumes: each is made a temporary
+    one of `tmp_bytes`, because a volume of the engine's is a place on the host without a limit.
+    """
 
     name: str
     image: str
@@ -61,21 +97,55 @@ class SandboxSpec:
     runtime: str | None = None
     log_driver: str = "json-file"
     environment: Mapping[str, str] = field(default_factory=dict)
+    network: Network = NoNetwork()
+    volumes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An image as the engine knows it. `digest` is the registry's, or the image id for one made here."""
+    """An image as the engine knows it. `digest` is the registry's, or the image id for one made here.
+
+    `id` is what a sandbox is made from: a name may mean another image a moment later.
+    """
 
     name: str
     digest: str
+    id: str
+    volumes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """A runtime that the engine knows.
+
+    `limits`: it puts a sandbox's processes under the limits of the engine. `loopback`: what listens on loopback in
+    the sandbox's network namespace, as the host sees it, is reached from inside.
+    """
+
+    limits: bool
+    loopback: bool
+
+
+@dataclass(frozen=True, slots=True)
+class EngineFacts:
+    """What the engine can do, and how it is set up.
+
+    `first_user_id`, `first_group_id`: who root in a sandbox is on the host; not 0 where the engine maps ids.
+    `swap_limited`: a limit of memory holds for memory and swap together.
+    """
+
+    runtimes: Mapping[str, Runtime]
+    default_runtime: str
+    first_user_id: int = 0
+    first_group_id: int = 0
+    swap_limited: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
     """A sandbox at this moment. `mismatches` name each limit that is not what the spec asked for.
 
-    `finished_at` is None while it has not run to an end.
+    `finished_at` is None while it has not run to an end. `runtime` is the one that the engine runs it by.
     """
 
     running: bool
@@ -85,6 +155,7 @@ class Inspection:
     process_id: int | None
     finished_at: datetime | None = None
     mismatches: tuple[str, ...] = ()
+    runtime: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,11 +184,17 @@ class SandboxBackend(Protocol):
     def host_size(self) -> Resources:
         """The engine host's cpus and memory; `disk_bytes` is 0: the worker knows its disk."""
 
+    def facts(self) -> EngineFacts:
+        """What the engine can do now. Raise `SandboxError` when it is set up in a way that cannot be worked with."""
+
     def pull(self, image: str, *, interrupted: Callable[[], bool], say: Callable[[str], None]) -> Image:
-        """Return the image, fetched when it is not here. Raise `ImageUnavailable`.
+        """Return the image, fetched when it is not here; `say` is told of the progress. Raise `ImageUnavailable`.
 
         Stops early, raising `ImageUnavailable`, when `interrupted()` turns true.
         """
+
+    def sees(self, directory: Path) -> bool:
+        """Tell whether the engine has this directory, which the caller has just made, under the same path."""
 
     def create(self, spec: SandboxSpec) -> str:
         """Make a sandbox whose main process waits at its gate; return its id. Raise `SandboxError`."""
@@ -139,6 +216,12 @@ class SandboxBackend(Protocol):
     def inspect(self, sandbox: str, spec: SandboxSpec | None = None) -> Inspection:
         """Look; with `spec`, compare what is applied. Raise `SandboxGone`."""
 
+    def written_bytes(self, sandbox: str) -> int:
+        """What the sandbox has written into its own root file system, beside its mounts. Raise `SandboxGone`.
+
+        The engine looks at every file for it: not cheap.
+        """
+
     def kill(self, sandbox: str, signal: str) -> None:
         """Send a signal to the main process; harmless when it has ended. Raise `SandboxGone`."""
 
@@ -156,6 +239,16 @@ class SandboxBackend(Protocol):
 
         Ends, or raises `EngineUnavailable`, when the subscription breaks: subscribe again, then inspect all.
         """
+
+    def make_bridge(self, spec: BridgeSpec) -> None:
+        """Make the network, unless it is there as asked for. Raise `SandboxError`, also while another one of its
+        name is in use."""
+
+    def bridge_faults(self, spec: BridgeSpec) -> tuple[str, ...]:
+        """Name what of the network is not as asked for; nothing when it is there and is."""
+
+    def remove_bridge(self, name: str) -> None:
+        """Remove the network; harmless when there is none. Raise `SandboxError` while a running sandbox uses it."""
 
     def stop_argv(self, sandbox: str) -> list[str]:
         """A command that stops the sandbox without this process: for the keeper. Exit 0 = it runs no more."""

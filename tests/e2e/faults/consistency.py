@@ -69,7 +69,9 @@ def _left(installation: Installation, views: list[Json]) -> Iterator[str]:
         yield from left_in_engine(dict(engine), identifier, sandboxes)
     for host in installation.hosts.values():
         yield from left_in_work(host.work_dir, directories)
-    yield from left_on_host(installation.directory)
+    # A test may have laid a host's directory elsewhere, and mounts are known by where they really are.
+    for directory in {installation.directory, *(host.data_dir.resolve() for host in installation.hosts.values())}:
+        yield from left_on_host(directory, directories)
     yield from left_in_artifacts(installation.artifacts_dir)
 
 

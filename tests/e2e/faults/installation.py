@@ -14,7 +14,7 @@ import httpx
 
 from orchestrator.store.database import Database
 from tests.e2e.faults.fleet_api import FleetApi
-from tests.e2e.faults.leftovers import keepers_of, remove_containers
+from tests.e2e.faults.leftovers import keepers_of, remove_containers, unmount
 from tests.e2e.faults.processes import Part
 from tests.e2e.faults.services import Broker, Store
 from tests.e2e.faults.witness import Witness
@@ -166,6 +166,8 @@ class Installation:
             witness.stop()
         for engine in {tuple(host.engine.items()) for host in self.hosts.values()}:
             remove_containers(dict(engine), self.id)
+        for host in self.hosts.values():
+            unmount(host.data_dir.resolve())
         self.api.close()
 
     def _is_free(self, name: str) -> bool:

@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from tests.e2e.stack import mounts_below, processes_with
+from tests.e2e.stack import loop_devices_below, mounts_below, processes_with
 
 LISTS = {
     "container": ("ps", "--all"),
@@ -38,15 +38,18 @@ def remove_containers(engine: Mapping[str, str], installation: str) -> None:
         subprocess.run(argv, env=environment, stdout=subprocess.DEVNULL, check=False)
 
 
-def left_on_host(directory: Path) -> Iterator[str]:
-    """Mounts and loop devices below the directory."""
-    yield from (f"{mount} is still mounted" for mount in mounts_below(directory))
-    listed = subprocess.run(
-        ["losetup", "--list", "--noheadings", "--output", "NAME,BACK-FILE"], capture_output=True, check=True, text=True
-    )
-    for line in listed.stdout.splitlines():
-        if str(directory) in line:
-            yield f"a loop device is left: {line}"
+def left_on_host(directory: Path, kept: Iterable[str] = ()) -> Iterator[str]:
+    """Mounts and loop devices below the directory; `kept` are the names of preserved attempts' directories."""
+    wanted = tuple(f"/{name}/" for name in kept)
+    left = [(mount, "is still mounted") for mount in mounts_below(directory)]
+    left += [(line, "is a loop device that is left") for line in loop_devices_below(directory)]
+    yield from (f"{found} {what}" for found, what in left if not any(name in found for name in wanted))
+
+
+def unmount(directory: Path) -> None:
+    """Unmount what a test that failed left below the directory."""
+    for mount in reversed(mounts_below(directory)):
+        subprocess.run(["umount", "--lazy", mount], stderr=subprocess.DEVNULL, check=False)
 
 
 def left_in_work(work_dir: Path, kept: Iterable[str] = ()) -> Iterator[str]:

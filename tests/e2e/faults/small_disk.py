@@ -30,6 +30,12 @@ class SmallDisk:
                     while True:
                         file.write(b"\0" * size)
 
+    def leave(self, size_bytes: int) -> None:
+        """Take all but so many bytes."""
+        self.fill()
+        filling = self.top / "filling"
+        os.truncate(filling, max(0, filling.stat().st_size - size_bytes))
+
     def free(self) -> None:
         (self.top / "filling").unlink()
 

@@ -53,7 +53,7 @@ def test_the_exit_code_of_a_command_that_ended_while_the_engine_was_away_is_kept
         it.add_worker("w1", engine=engine.environment)
         task = it.api.submit(run_manifest(script=WAITS))
         eventually("it waits", lambda: it.api.output(task) == "up\n")
-        workspace = it.hosts["w1"].work_dir / f"{task}.1" / "workspace"
+        workspace = it.hosts["w1"].work_dir / f"{task}.1" / "disk" / "workspace"
         engine.kill()
         (workspace / "go").touch()
         eventually("it has ended", (workspace / "done").exists)

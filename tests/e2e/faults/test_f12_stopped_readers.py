@@ -63,7 +63,7 @@ def test_fifty_readers_that_stopped_reading_cost_neither_the_task_nor_memory(ins
         task = it.api.submit(run_manifest(command=["python3", "-c", BURST]))
         it.api.reached(task, "running")
         readers = [stack.enter_context(stopped_reader(it.api.urls[0], task)) for _ in range(READERS)]
-        (it.hosts["w1"].work_dir / f"{task}.1" / "workspace" / "go").touch()
+        (it.hosts["w1"].work_dir / f"{task}.1" / "disk" / "workspace" / "go").touch()
         highest = 0
 
         def is_over() -> bool:

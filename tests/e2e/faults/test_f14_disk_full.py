@@ -1,4 +1,4 @@
-"""F14: the disk below the store and a worker's data fills up. Tasks wait or fail with a reason; nothing is corrupt."""
+"""F14, D7: the disk of the store and a worker's data fills up. Tasks wait or fail with a reason; nothing is corrupt."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ DISK_BYTES = 200 << 20
 ROOMY = {"SANDBOX_DISK_OVERCOMMIT": "100"}
 """The tasks' own disks are sparse files, larger together than this one."""
 FULL_SECONDS = 4.0
+ROOM_BYTES = 20 << 20
+"""Enough to go on with, and below the floor: a fifth of so small a disk."""
 ANSWERS = {200, 202, 503, 507}
 ENDS = {"completed", "failed"}
 
@@ -68,6 +70,22 @@ def test_a_full_disk_ends_no_task_without_a_reason_and_space_alone_heals_it(inst
         store = sqlite3.connect(disk.top / "store" / "store.db")
         assert store.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         store.close()
+
+
+def test_d7_artifacts_wait_for_room_on_the_host_s_disk_and_the_task_says_so(install: Install, tmp_path: Path) -> None:
+    with small_disk(tmp_path, DISK_BYTES) as disk:
+        on_disk(disk, tmp_path / "installation", "w1", "artifacts")
+        with install(**PATIENT, **ROOMY) as it:
+            it.add_worker("w1")
+            task = it.api.submit(ticking_task(50, 5.0, artifact=True))
+            eventually("it prints", lambda: "tick 5\n" in it.api.output(task))
+            disk.leave(ROOM_BYTES)
+            eventually("it waits", lambda: "its artifacts wait" in (it.api.task(task)["state_message"] or ""))
+            assert it.api.state(task) == "completing"
+            disk.free()
+            [found] = it.api.ended(task)
+            assert found["state"] == "completed", found["outcome"]
+            assert [one["path"] for one in it.api.get(f"/tasks/{task}/artifacts")["artifacts"]] == ["result.txt"]
 
 
 @pytest.mark.faults_long

@@ -11,9 +11,9 @@ import pytest
 from tests.e2e.faults.installation import Installation, start_all
 from tests.e2e.faults.running import Install
 from tests.e2e.faults.scripts import ticking_task
-from tests.e2e.faults.slow_registry import SlowRegistry
 from tests.e2e.faults.witness import lives
 from tests.e2e.stack import eventually
+from tests.servers.registry import Registry
 
 pytestmark = pytest.mark.docker
 
@@ -72,11 +72,13 @@ def test_a_pull_is_given_up_when_its_task_is_cancelled_and_no_container_ever_is(
     install: Install, tmp_path: Path
 ) -> None:
     profiles = tmp_path / "profiles.yaml"
-    with SlowRegistry().running() as registry:
-        profiles.write_text(json.dumps({"basic": {"allowed_images": [registry.image]}}))
+    with Registry(pause_seconds=0.05, piece_bytes=512).running() as registry:
+        registry.add_small("slow:1", "it takes minutes")
+        image = f"{registry.host}/slow:1"
+        profiles.write_text(json.dumps({"basic": {"allowed_images": [image]}}))
         with install(workers=("w1",), SANDBOX_PROFILES=str(profiles)) as it:
             manifest = ticking_task(10, 0.2)
-            manifest["run"]["image"] = registry.image
+            manifest["run"]["image"] = image
             task = it.api.submit(manifest)
             eventually("the layer is on its way", registry.begun.is_set)
             assert it.api.state(task) == "provisioning"

@@ -80,7 +80,7 @@ def test_artifacts_that_could_not_be_stored_stay_on_the_worker_which_stores_them
         assert (failed["outcome"]["reason"], failed["exit_code"]) == ("exit_nonzero", 3), failed["outcome"]
         for task in (*good, bad):
             assert not stored(it, task)
-            assert (it.hosts["w1"].work_dir / f"{task}.1" / "workspace" / ARTIFACT).exists()
+            assert (it.hosts["w1"].work_dir / f"{task}.1" / "disk" / "workspace" / ARTIFACT).exists()
         front.fault = None
         if restarted:
             it.worker("w1").stop()

@@ -6,6 +6,7 @@ import os
 import selectors
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -21,16 +22,21 @@ from tests.servers.process import free_port
 
 @dataclass
 class LiveServer:
-    """`sandbox api` on a data directory. Nothing else is in its environment."""
+    """`sandbox api` on a data directory. Of settings, only `environment` is in its environment.
+
+    `authority`: the certificate that vouches for it, where it serves TLS.
+    """
 
     data_dir: Path
     options: tuple[str, ...] = ()
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
+    environment: dict[str, str] = field(default_factory=dict)
+    authority: Path | None = None
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'https' if self.authority else 'http'}://127.0.0.1:{self.port}"
 
     @property
     def home(self) -> Path:
@@ -45,7 +51,7 @@ class LiveServer:
         argv += ["--data-dir", str(self.data_dir), *self.options]
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("SANDBOX_", "XDG_"))}
         # The simulated worker sends no heartbeats.
-        environment |= {"HOME": str(self.home), "SANDBOX_LEASE_SECONDS": "3600"}
+        environment |= {"HOME": str(self.home), "SANDBOX_LEASE_SECONDS": "3600", **self.environment}
         self.home.mkdir(exist_ok=True)
         with (self.data_dir.parent / "api.log").open("ab") as log:
             self.process = subprocess.Popen(
@@ -57,7 +63,8 @@ class LiveServer:
         assert self.process
         assert self.process.poll() is None, self.log
         try:
-            return httpx.get(f"{self.url}/api/v1/health/live", timeout=5).status_code == 200
+            verified = ssl.create_default_context(cafile=self.authority) if self.authority else True
+            return httpx.get(f"{self.url}/api/v1/health/live", timeout=5, verify=verified).status_code == 200
         except httpx.HTTPError:
             return False
 

@@ -92,9 +92,39 @@ def test_an_odd_name_goes_through_list_download_and_archive(
     assert file_name(response) == name.rsplit("/", 1)[-1]
     assert client.head(url).headers["X-Checksum-SHA256"] == sha(data)
     with tarfile.open(fileobj=io.BytesIO(client.get(f"{BASE}/artifacts.tar.gz").data)) as archive:
-        member = archive.extractfile(name)
+        member = archive.extractfile("metadata.json_" if name == "metadata.json" else name)
         assert member
         assert member.read() == data
+
+
+def test_no_artifact_takes_the_place_of_our_metadata_when_the_archive_is_extracted(
+    client: CheckedClient, host: BuildHost, claim: Claim, tmp_path: Path
+) -> None:
+    renamed = {
+        "metadata.json": "metadata.json_",
+        "metadata.json_": "metadata.json__",
+        "METADATA.json": "METADATA.json_",
+    }
+    kept = {"sub/metadata.json": "sub/metadata.json", "metadata.jsonx": "metadata.jsonx", "_": "_"}
+    host.keep(claim, {name: name.encode() for name in (*renamed, *kept)})
+    with tarfile.open(fileobj=io.BytesIO(client.get(f"{BASE}/artifacts.tar.gz").data)) as archive:
+        archive.extractall(tmp_path, filter="data")
+    assert {one["path"] for one in json.loads((tmp_path / "metadata.json").read_text())["artifacts"]} == {
+        *renamed,
+        *kept,
+    }
+    for name, inside in {**renamed, **kept}.items():
+        assert (tmp_path / inside).read_bytes() == name.encode()
+
+
+def test_a_directory_named_like_our_metadata_is_extracted_beside_it(
+    client: CheckedClient, host: BuildHost, claim: Claim, tmp_path: Path
+) -> None:
+    host.keep(claim, {"metadata.json/x": b"x"})
+    with tarfile.open(fileobj=io.BytesIO(client.get(f"{BASE}/artifacts.tar.gz").data)) as archive:
+        archive.extractall(tmp_path, filter="data")
+    assert (tmp_path / "metadata.json").is_file()
+    assert (tmp_path / "metadata.json_" / "x").read_bytes() == b"x"
 
 
 def test_a_download_is_always_an_attachment_that_no_browser_renders(client: CheckedClient, report: str) -> None:

@@ -137,6 +137,7 @@ UNKNOWN = [
     ("DELETE", "/api/v1/tasks/{id}"),
     ("DELETE", "/api/v1/tasks/{id}/data"),
     ("POST", "/api/v1/tasks/{id}/rerun"),
+    ("GET", "/api/v1/tasks/{id}/network"),
     ("GET", "/api/v1/tasks/{id}/logs"),
     ("GET", "/api/v1/tasks/{id}/artifacts"),
     ("GET", "/api/v1/tasks/{id}/artifacts/report.md"),

@@ -74,7 +74,8 @@ def test_every_error_code_is_documented() -> None:
     from api import errors
 
     codes = {answer.error for answer in errors.TABLE.values()} | {code for code, _ in errors._HTTP.values()}
-    codes |= {"internal_error", "forbidden", "artifact_not_found", "ambiguous_artifact_name"}
+    codes |= {"internal_error", "forbidden", "artifact_not_found", "ambiguous_artifact_name", "unauthorized"}
+    codes |= {"rate_limit_exceeded"}
     documented = set()
     for one in openapi.component("ErrorCode")["anyOf"]:
         documented |= set(one.get("enum", [])) | ({one["const"]} if "const" in one else set())

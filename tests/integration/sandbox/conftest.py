@@ -16,9 +16,10 @@ import pytest
 
 from tests.integration.sandbox.engine_proxy import EngineProxy
 from workers.helper import HelperResult, run_helper
+from workers.network.entry import Entrance, NamespaceEntry, SidecarEntry
 from workers.sandbox.docker.connection import connect
 from workers.sandbox.docker.engine import DockerBackend
-from workers.sandbox.labels import INSTALLATION, WORKER
+from workers.sandbox.labels import INSTALLATION, ROLE, ROLE_EGRESS, WORKER
 from workers.sandbox.port import Mount, SandboxSpec
 from workers.workspace import sandbox_user_id
 
@@ -26,6 +27,8 @@ WORKER_NAME = "worker-of-the-test"
 
 SpecOf = Callable[..., SandboxSpec]
 RunInside = Callable[..., HelperResult]
+EntranceOf = Callable[[str], Entrance]
+ENTRY_KINDS = ("namespace", "sidecar")
 
 
 @pytest.fixture(scope="session")
@@ -89,6 +92,24 @@ def run_inside(backend: DockerBackend, spec_of: SpecOf) -> RunInside:
         return run_helper(backend, spec or spec_of(), command, given.pop("environment", {}), **given)
 
     return run
+
+
+@pytest.fixture
+def entry_kind() -> str:
+    """How listeners get into sandboxes; a test may ask for `ENTRY_KINDS`."""
+    return "namespace"
+
+
+@pytest.fixture
+def entrance_of(entry_kind: str, backend: DockerBackend, spec_of: SpecOf, tmp_path: Path) -> EntranceOf:
+    """Return a function that tells where the listener of a sandbox, given by its id, is to be."""
+    entry = NamespaceEntry(backend) if entry_kind == "namespace" else SidecarEntry(backend)
+
+    def sidecar() -> SandboxSpec:
+        spec = spec_of()
+        return replace(spec, labels={**spec.labels, ROLE: ROLE_EGRESS})
+
+    return lambda sandbox: Entrance(entry, sandbox, tmp_path / "egress", sidecar, sandbox_user_id)
 
 
 @pytest.fixture

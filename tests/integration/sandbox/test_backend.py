@@ -110,12 +110,15 @@ class TestDockerBackend:
         image = backend.pull("sandbox/basic:latest", interrupted=lambda: False, say=pytest.fail)
         assert image.name == "sandbox/basic:latest"
         assert "sha256:" in image.digest
-        spec = spec_of()
+        assert image.id.startswith("sha256:")
+        spec = spec_of(image=image.id)
         made = backend.create(spec)
         try:
-            assert backend.inspect(made) == Inspection(
-                running=False, started=False, exit_code=None, oom_killed=False, process_id=None
+            before = backend.inspect(made)
+            assert before == Inspection(
+                running=False, started=False, exit_code=None, oom_killed=False, process_id=None, runtime=before.runtime
             )
+            assert before.runtime in backend.facts().runtimes
             stream = backend.attach(made)
             try:
                 backend.start(made)
@@ -241,6 +244,18 @@ class TestDockerBackend:
             assert ended(backend, made).exit_code == 143
             backend.kill(made, "TERM")
             backend.kill(made, "KILL")
+
+    def test_a_directory_is_seen_where_it_is_and_nowhere_else(self, backend: SandboxBackend, tmp_path: Path) -> None:
+        assert backend.sees(tmp_path)
+        assert not backend.sees(tmp_path / "none")
+
+    def test_what_is_written_into_the_root_is_counted_and_what_is_mounted_is_not(
+        self, backend: SandboxBackend, spec_of: SpecOf
+    ) -> None:
+        with sandbox(backend, spec_of) as made:
+            assert backend.written_bytes(made) < 1 << 20
+        with pytest.raises(SandboxGone):
+            backend.written_bytes(made)
 
     def test_a_command_that_ignores_the_signal_is_killed(self, backend: SandboxBackend, spec_of: SpecOf) -> None:
         with at_its_gate(backend, spec_of) as (made, stream):
@@ -416,16 +431,26 @@ def wilful_image(engine: docker.APIClient, spec_of: SpecOf, backend: DockerBacke
 def test_an_image_decides_neither_user_nor_main_process(
     backend: DockerBackend, spec_of: SpecOf, run_inside: RunInside, wilful_image: str, engine: docker.APIClient
 ) -> None:
-    spec = spec_of(image=wilful_image)
+    image = backend.pull(wilful_image, interrupted=lambda: False, say=pytest.fail)
+    assert image.volumes == ("/data",)
+    spec = spec_of(image=image.id, volumes=image.volumes)
     result = run_inside(["sh", "-c", "id -u; echo $HOME $FROM_IMAGE; pwd; ls /tmp"], spec)
     assert (result.exit_code, result.stdout.split()) == (0, ["1000", "/home/agent", "1", "/"])
-    with sandbox(backend, spec_of, started=False, image=wilful_image) as made:
+    with sandbox(backend, spec_of, started=False, image=image.id, volumes=image.volumes) as made:
         found = engine.inspect_container(made)
         assert found["Config"]["Healthcheck"]["Test"] == ["NONE"]
         assert backend.inspect(made, spec).mismatches == ()
-        [volume] = [one["Name"] for one in found["Mounts"] if one["Type"] == "volume"]
+        assert found["Mounts"] == []
+
+
+def test_a_volume_that_an_image_brings_is_found_out_and_goes_with_its_sandbox(
+    backend: DockerBackend, spec_of: SpecOf, wilful_image: str, engine: docker.APIClient
+) -> None:
+    with sandbox(backend, spec_of, started=False, image=wilful_image) as made:
+        [mount] = engine.inspect_container(made)["Mounts"]
+        assert "'/data'" in "".join(backend.inspect(made, spec_of(image=wilful_image)).mismatches)
     with pytest.raises(docker.errors.NotFound):
-        engine.inspect_volume(volume)
+        engine.inspect_volume(mount["Name"])
 
 
 def test_a_container_that_was_made_otherwise_is_found_out(
@@ -434,7 +459,10 @@ def test_a_container_that_was_made_otherwise_is_found_out(
     spec = spec_of()
     with sandbox(backend, spec_of, started=False) as made:
         engine.update_container(made, mem_limit=512 << 20, memswap_limit=512 << 20)
-        assert backend.inspect(made, spec).mismatches == ("Memory is 536870912, asked for 268435456",)
+        assert backend.inspect(made, spec).mismatches == (
+            "Memory is 536870912, asked for 268435456",
+            "MemorySwap is 536870912, asked for 268435456",
+        )
 
 
 def test_the_log_is_followed_over_tcp_too(

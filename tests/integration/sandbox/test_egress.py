@@ -10,8 +10,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import partial
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -20,11 +19,12 @@ from orchestrator.manifest import Repository
 from orchestrator.models import Claim
 from orchestrator.outcomes import Fault
 from tests.integration.sandbox import repositories
-from tests.integration.sandbox.conftest import RunInside, SpecOf
+from tests.integration.sandbox.conftest import ENTRY_KINDS, EntranceOf, RunInside, SpecOf
 from tests.integration.sandbox.git_server import GitServer, make_certificate, serving
 from tests.integration.sandbox.repositories import commit, head, make_repository, write
 from workers import git as workers_git
-from workers.egress import EgressUnavailable, Policy, listener
+from workers.egress import EgressReport, EgressUnavailable, Policy, listener
+from workers.egress.namespace import listen_inside
 from workers.git import CloneFailed, GitSandbox, clone
 from workers.sandbox.docker.engine import DockerBackend
 from workers.sandbox.port import Mount, SandboxSpec
@@ -41,6 +41,7 @@ LOOPBACK = ("127.0.0.0/8", "::1/128")
 """What a test allows, since all its servers are here; an operator would name a private range."""
 
 CloneFrom = Callable[..., str]
+BY_EACH_ENTRY = pytest.mark.parametrize("entry_kind", ENTRY_KINDS)
 
 
 @pytest.fixture
@@ -52,7 +53,11 @@ def directory(tmp_path: Path) -> AttemptDirectory:
 
 @pytest.fixture
 def clone_from(
-    backend: DockerBackend, spec_of: SpecOf, directory: AttemptDirectory, monkeypatch: pytest.MonkeyPatch
+    backend: DockerBackend,
+    spec_of: SpecOf,
+    directory: AttemptDirectory,
+    monkeypatch: pytest.MonkeyPatch,
+    entrance_of: EntranceOf,
 ) -> CloneFrom:
     monkeypatch.setattr(workers_git, "BACKOFF_SECONDS", 0.0)
 
@@ -63,11 +68,16 @@ def clone_from(
             return spec_of(mounts=(*mounts, *extra))
 
         policy = Policy.for_url(url, private)
-        git = GitSandbox(backend, spec_with, lambda: False, time.monotonic() + 120, lambda pid: listener(pid, policy))
+        git = GitSandbox(backend, spec_with, lambda: False, time.monotonic() + 120, way_out(entrance_of, policy))
         asked = {"branch": None, "commit": None, "depth": None, "submodules": False, "subpath": None, **wanted}
         return clone(git, Repository(url=url, **asked), directory, lambda _: None)  # type: ignore[arg-type]
 
     return run
+
+
+def way_out(entrance_of: EntranceOf, policy: Policy) -> Callable[[str], AbstractContextManager[EgressReport]]:
+    """What opens a listener with a policy in a helper's sandbox."""
+    return lambda sandbox: listener(entrance_of(sandbox), policy)
 
 
 @pytest.fixture
@@ -81,6 +91,7 @@ def server(upstream: Path) -> Iterator[GitServer]:
         yield running
 
 
+@BY_EACH_ENTRY
 def test_a_repository_is_cloned_over_http(
     clone_from: CloneFrom, server: GitServer, upstream: Path, directory: AttemptDirectory
 ) -> None:
@@ -92,6 +103,7 @@ def test_a_repository_is_cloned_over_http(
     assert {line.split()[0] for line, _ in server.requests} == {"GET", "POST"}
 
 
+@BY_EACH_ENTRY
 def test_a_large_repository_with_a_long_history_comes_whole(
     clone_from: CloneFrom, server: GitServer, upstream: Path, directory: AttemptDirectory
 ) -> None:
@@ -239,13 +251,13 @@ def origin(answer: bytes) -> Iterator[tuple[int, list[bytes]]]:
 
 
 @pytest.fixture
-def ask(run_inside: RunInside) -> Callable[..., list[str]]:
+def ask(run_inside: RunInside, entrance_of: EntranceOf) -> Callable[..., list[str]]:
     """Return a function that sends requests to the proxy of a sandbox that may reach one port of 127.0.0.1."""
 
-    def run(port: int, *requests: str) -> list[str]:
-        policy = Policy.for_url(f"http://127.0.0.1:{port}/x", LOOPBACK)
+    def run(port: int, *requests: str, scheme: str = "http") -> list[str]:
+        policy = Policy.for_url(f"{scheme}://127.0.0.1:{port}/x", LOOPBACK)
         command = ["python3", "-c", ASK, json.dumps(requests)]
-        result = run_inside(command, network=partial(listener, policy=policy))
+        result = run_inside(command, network=way_out(entrance_of, policy))
         assert result.exit_code == 0, result.stderr
         answers: list[str] = json.loads(result.stdout)
         return answers
@@ -253,6 +265,7 @@ def ask(run_inside: RunInside) -> Callable[..., list[str]]:
     return run
 
 
+@BY_EACH_ENTRY
 def test_other_hosts_ports_and_methods_are_refused_and_nothing_is_dialled(ask: Callable[..., list[str]]) -> None:
     with origin(b"never") as (other, received), origin(b"never") as (port, _):
         answers = ask(
@@ -261,25 +274,28 @@ def test_other_hosts_ports_and_methods_are_refused_and_nothing_is_dialled(ask: C
             f"CONNECT localhost:{port} HTTP/1.1\r\n\r\n",
             f"GET http://127.0.0.1:{other}/ HTTP/1.1\r\n\r\n",
             f"GET http://127.0.0.1:{port}@127.0.0.1:{other}/ HTTP/1.1\r\n\r\n",
-            f"PUT http://127.0.0.1:{port}/ HTTP/1.1\r\n\r\n",
+            f"TRACE http://127.0.0.1:{port}/ HTTP/1.1\r\n\r\n",
+            f"CONNECT 127.0.0.1:{port} HTTP/1.1\r\n\r\n",
             "CONNECT 127.0.0.1:3128 HTTP/1.1\r\n\r\n",
             "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
             "A" * 20_000,
         )
         assert received == []
-    assert [answer.split("\r\n")[0] for answer in answers[:-1]] == ["HTTP/1.1 403 Forbidden"] * 7
+    assert [answer.split("\r\n")[0] for answer in answers[:-1]] == ["HTTP/1.1 403 Forbidden"] * 8
     assert answers[-1] == "ConnectionResetError" or answers[-1].startswith("HTTP/1.1 403 Forbidden")
     assert f"127.0.0.1:{other} may not be reached" in answers[0]
 
 
+@BY_EACH_ENTRY
 def test_a_tunnel_passes_bytes_both_ways(ask: Callable[..., list[str]]) -> None:
     with origin(b"pong") as (port, received):
-        # What comes before the tunnel stands does not go into it.
-        [answer] = ask(port, f"CONNECT 127.0.0.1:{port} HTTP/1.1\r\nHost: x\r\n\r\n")
+        asked = f"CONNECT 127.0.0.1:{port} HTTP/1.1\r\nHost: x\r\n\r\nping"
+        [answer] = ask(port, asked, scheme="ssh")
         assert answer == "HTTP/1.1 200 Connection established\r\n\r\npong"
-        assert received == [b""]
+        assert received == [b"ping"]
 
 
+@BY_EACH_ENTRY
 def test_one_plain_request_is_passed_on_for_the_host_of_its_url_and_no_second_one(
     ask: Callable[..., list[str]],
 ) -> None:
@@ -289,7 +305,7 @@ def test_one_plain_request_is_passed_on_for_the_host_of_its_url_and_no_second_on
             f"POST http://127.0.0.1:{port}/first HTTP/1.1\r\nHost: evil.test\r\nContent-Length: 4\r\n\r\nbody{second}"
         )
         [answer] = ask(port, asked)
-        assert answer in {"", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"}
+        assert answer == "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
         head = f"POST /first HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\nContent-Length: 4\r\n\r\nbody"
         assert received == [head.encode()]
 
@@ -321,7 +337,8 @@ for _ in range(100):
 """
 
 
-def test_the_sixty_fifth_connection_is_refused_until_one_ends(run_inside: RunInside) -> None:
+@BY_EACH_ENTRY
+def test_the_sixty_fifth_connection_is_refused_until_one_ends(run_inside: RunInside, entrance_of: EntranceOf) -> None:
     def hold(connection: socket.socket) -> None:
         with connection:
             while connection.recv(100):
@@ -339,16 +356,17 @@ def test_the_sixty_fifth_connection_is_refused_until_one_ends(run_inside: RunIns
         thread = threading.Thread(target=accept, args=(listening,))
         thread.start()
         port = listening.getsockname()[1]
-        policy = Policy.for_url(f"http://127.0.0.1:{port}/x", LOOPBACK)
-        result = run_inside(["python3", "-c", MANY, str(port)], network=partial(listener, policy=policy))
+        policy = Policy.for_url(f"ssh://127.0.0.1:{port}/x", LOOPBACK)
+        result = run_inside(["python3", "-c", MANY, str(port)], network=way_out(entrance_of, policy))
         listening.shutdown(socket.SHUT_RDWR)
         thread.join()
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout == "65th: b''\nagain\n"
 
 
+@BY_EACH_ENTRY
 def test_the_listener_is_closed_with_its_block_and_the_next_connection_is_refused(
-    backend: DockerBackend, spec_of: SpecOf
+    backend: DockerBackend, spec_of: SpecOf, entrance_of: EntranceOf
 ) -> None:
     made = backend.create(spec_of())
     try:
@@ -358,10 +376,10 @@ def test_the_listener_is_closed_with_its_block_and_the_next_connection_is_refuse
         assert process_id
         policy = Policy.for_url("http://127.0.0.1:1/x", LOOPBACK)
         threads = threading.active_count()
-        with listener(process_id, policy):
+        with listener(entrance_of(made), policy):
             assert connects(process_id)
         assert not connects(process_id)
-        with listener(process_id, policy):
+        with listener(entrance_of(made), policy):
             assert connects(process_id)
         assert not connects(process_id)
         assert threading.active_count() == threads
@@ -378,6 +396,5 @@ def connects(process_id: int) -> bool:
 
 @pytest.mark.parametrize("process_id", [os.getpid(), 4_000_000])
 def test_no_way_out_is_opened_for_a_process_that_is_in_no_sandbox(process_id: int) -> None:
-    opened = listener(process_id, Policy.for_url("https://git.example/x", ()))
-    with pytest.raises(EgressUnavailable, match="run the worker as root on the engine's host"), opened:
-        pytest.fail("it was opened")
+    with pytest.raises(EgressUnavailable, match="run the worker as root on the engine's host"):
+        listen_inside(process_id)

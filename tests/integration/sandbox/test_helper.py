@@ -60,7 +60,7 @@ def test_a_helper_that_is_out_of_time_is_gone(run_inside: RunInside, backend: Do
 
 def test_a_helper_without_its_way_out_is_not_started_and_is_gone(run_inside: RunInside, backend: DockerBackend) -> None:
     @contextmanager
-    def refused(_: int) -> Iterator[EgressReport]:
+    def refused(_: str) -> Iterator[EgressReport]:
         raise EgressUnavailable("not here")
         yield
 
@@ -69,9 +69,11 @@ def test_a_helper_without_its_way_out_is_not_started_and_is_gone(run_inside: Run
     assert backend.find() == []
 
 
-def test_a_helper_that_dies_at_its_gate_tells_by_its_exit_code(run_inside: RunInside) -> None:
+def test_a_helper_that_dies_at_its_gate_tells_by_its_exit_code(run_inside: RunInside, backend: DockerBackend) -> None:
     @contextmanager
-    def deadly(process_id: int) -> Iterator[EgressReport]:
+    def deadly(sandbox: str) -> Iterator[EgressReport]:
+        process_id = backend.inspect(sandbox).process_id
+        assert process_id
         os.kill(process_id, signal.SIGKILL)
         while Path(f"/proc/{process_id}").exists():
             time.sleep(0.01)

@@ -14,7 +14,7 @@ from orchestrator.journal import StaleClaim
 from orchestrator.models import Claim
 from orchestrator.outcomes import of_exit
 from orchestrator.product import Product
-from orchestrator.services.claim import advance, claim
+from orchestrator.services.claim import advance, claim, say
 from orchestrator.services.conclude import conclude
 from orchestrator.services.submit import submit
 from orchestrator.states import Event, State
@@ -134,6 +134,19 @@ def test_a_step_whose_answer_was_lost_can_be_reported_again_and_counts_once(prod
         advance(product, replace(mine, fence=9), State.READY, Event.GATE_OPENED, "the command runs")
     with pytest.raises(StaleClaim):
         advance(product, mine, State.STAGING, Event.WORKSPACE_MADE, "made")
+
+
+def test_what_a_task_says_of_its_state_changes_without_a_step_and_only_by_its_owner(product: Product) -> None:
+    registered(product)
+    mine = running(product)
+    before = now(product, "t")
+    say(product, mine, "its artifacts wait")
+    assert now(product, "t") == replace(before, state_message="its artifacts wait")
+    with pytest.raises(StaleClaim):
+        say(product, replace(mine, fence=9), "somebody else's words")
+    conclude(product, mine, of_exit(1, oom_killed=False))
+    with pytest.raises(StaleClaim):
+        say(product, mine, "too late")
 
 
 def test_an_unreachable_broker_costs_nothing_the_task_is_placed_all_the_same(

@@ -59,6 +59,9 @@ QUESTIONS: dict[str, tuple[Question, str]] = {
     "a page by last change": (listing(sort="state_changed_at"), "tasks_by_change"),
     "a page of a state": (listing(states=(State.FAILED,)), "tasks_by_state"),
     "a page of children": (listing(parent_id="p"), "tasks_by_parent"),
+    "an owner's page": (listing(owner="alice"), "tasks_by_owner"),
+    "an owner's page of a rare label": (listing(owner="alice", labels=(("k", "v"),)), "task_labels_by_value"),
+    "is a task an owner's": (lambda tx: tasks.exists(tx, "c1", owner="alice"), "(sqlite_autoindex_tasks_1|tasks_pkey)"),
     "a page of a label": (listing(labels=(("k", "v"),)), "task_labels_by_value"),
     "a page of a rare label and a state": (
         listing(labels=(("k", "v"),), states=(State.COMPLETED,)), "task_labels_by_value"
@@ -83,6 +86,7 @@ def busy(product: Product, database: Database) -> Database:
                 "worker": f"w{number % 100}",
                 "id": f"c{number}",
                 "created_at": AT + timedelta(seconds=number),
+                "owner": "alice" if number % 10 == 0 else "bob",
             }
             for number in range(3000)
         ]

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import socket
+import struct
+from contextlib import suppress
 from typing import Any
 
 import docker
@@ -25,3 +28,20 @@ def options() -> dict[str, Any]:
 def connect() -> docker.APIClient:
     """A client of the engine. Raises one of `ENGINE_ERRORS`."""
     return docker.APIClient(**options())
+
+
+def engine_process() -> int | None:
+    """The process id of the engine as this process sees it; 0 when it lives where no process of it can be seen.
+
+    None: not known, because the engine does not run now.
+    """
+    address = str(options()["base_url"])
+    if not address.startswith("unix://"):
+        return 0
+    with suppress(OSError), socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(TIMEOUT_SECONDS)
+        connection.connect(address.removeprefix("unix://"))
+        # The kernel's word of who listens there, in the process ids of this process's own namespace.
+        found = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        return int(struct.unpack("3i", found)[0])
+    return None

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import docker
@@ -17,14 +17,18 @@ import requests
 from docker.errors import APIError, ImageNotFound, NotFound
 
 from orchestrator.models import Resources
-from workers.images.advice import how_to_get
 from workers.sandbox import launcher
+from workers.sandbox.docker import bridge, images
 from workers.sandbox.docker.connection import ENGINE_ERRORS, TIMEOUT_SECONDS, connect
+from workers.sandbox.docker.facts import facts_of
+from workers.sandbox.docker.golden_list import mismatches
 from workers.sandbox.docker.log_stream import follow_log
-from workers.sandbox.docker.pull import ENGINE_AWAY
-from workers.sandbox.docker.spec import container_config, mismatches
+from workers.sandbox.docker.spec import container_config
+from workers.sandbox.docker.visibility import sees_directory
 from workers.sandbox.labels import INSTALLATION, WORKER
 from workers.sandbox.port import (
+    BridgeSpec,
+    EngineFacts,
     EngineUnavailable,
     Found,
     Image,
@@ -37,16 +41,16 @@ from workers.sandbox.port import (
 
 CONFLICT = 409
 """The engine's answer to a kill of what does not run, and to a removal that is in progress (Engine API 1.41)."""
-PULL_POLL_SECONDS = 0.2
 PING_SECONDS = 10
 """An engine that takes longer hangs: the other calls wait longer, because a busy disk can hold them up."""
 KILL_MEMORY_SECONDS = 60
 
 
 class DockerBackend:
-    """See `SandboxBackend`. One client serves all threads."""
+    """See `SandboxBackend`. One client serves all threads. `registry_config`: see `registry_config.py`."""
 
-    def __init__(self, installation: str, worker: str) -> None:
+    def __init__(self, installation: str, worker: str, registry_config: Path | None = None) -> None:
+        self._registry_config = registry_config
         self._filters = {"label": [f"{INSTALLATION}={installation}", f"{WORKER}={worker}"]}
         self._connecting = threading.Lock()
         self._connected: docker.APIClient | None = None
@@ -80,28 +84,33 @@ class DockerBackend:
             info = self._api.info()
         return Resources(float(info["NCPU"]), int(info["MemTotal"]), 0)
 
+    def facts(self) -> EngineFacts:
+        with _translated():
+            return facts_of(self._api.info())
+
     def pull(self, image: str, *, interrupted: Callable[[], bool], say: Callable[[str], None]) -> Image:
         with _translated():
-            try:
-                return _image(image, self._api.inspect_image(image))
-            except ImageNotFound:
-                say(f"pulling image {image}")
-            except APIError as error:
-                if not error.is_client_error():
-                    raise
-                raise ImageUnavailable(_how_to_get(image, error.explanation or str(error))) from error
-            _fetch(image, interrupted)
-            try:
-                return _image(image, self._api.inspect_image(image))
-            except ImageNotFound as error:
-                raise ImageUnavailable(_how_to_get(image, "the engine fetched something else")) from error
+            found = images.find(self._api, image)
+        if found is not None:
+            return found
+        say(f"pulling image {image}")
+        images.fetch(image, self._registry_config, interrupted=interrupted, say=say)
+        with _translated():
+            found = images.find(self._api, image)
+        if found is None:
+            raise ImageUnavailable(images.unavailable(image, "the engine fetched something else"))
+        return found
+
+    def sees(self, directory: Path) -> bool:
+        with _translated():
+            return sees_directory(self._api, directory)
 
     def create(self, spec: SandboxSpec) -> str:
         with _translated():
             try:
                 made = self._api.create_container_from_config(container_config(spec), name=spec.name)
             except ImageNotFound as error:
-                raise ImageUnavailable(_how_to_get(spec.image, "it is not on this host")) from error
+                raise ImageUnavailable(images.unavailable(spec.image, "it is not on this host")) from error
         sandbox = str(made["Id"])
         try:
             self._check_shell(sandbox, spec.image)
@@ -152,7 +161,17 @@ class DockerBackend:
             process_id=state["Pid"] or None,
             finished_at=datetime.fromisoformat(state["FinishedAt"]) if started and not running else None,
             mismatches=mismatches(found, spec) if spec else (),
+            runtime=found["HostConfig"].get("Runtime"),
         )
+
+    def written_bytes(self, sandbox: str) -> int:
+        url = f"{self._api.base_url}/v{self._api.api_version}/containers/{sandbox}/json"
+        with _translated():
+            found = self._api.get(url, params={"size": 1}, timeout=TIMEOUT_SECONDS)
+            if found.status_code == requests.codes.not_found:
+                raise SandboxGone(f"the engine knows no sandbox {sandbox}")
+            found.raise_for_status()
+            return int(found.json().get("SizeRw") or 0)
 
     def kill(self, sandbox: str, signal: str) -> None:
         with _translated():
@@ -203,35 +222,20 @@ class DockerBackend:
             for event in stream:
                 yield str(event["Actor"]["ID"])
 
+    def make_bridge(self, spec: BridgeSpec) -> None:
+        with _translated():
+            bridge.make_bridge(self._api, spec)
+
+    def bridge_faults(self, spec: BridgeSpec) -> tuple[str, ...]:
+        with _translated():
+            return bridge.bridge_faults(self._api, spec)
+
+    def remove_bridge(self, name: str) -> None:
+        with _translated():
+            bridge.remove_bridge(self._api, name)
+
     def stop_argv(self, sandbox: str) -> list[str]:
         return [sys.executable, "-P", "-m", "workers.sandbox.docker.stop", sandbox]
-
-
-def _fetch(image: str, interrupted: Callable[[], bool]) -> None:
-    """Pull in a process of its own, which can be stopped at any moment. Raises `ImageUnavailable`."""
-    argv = [sys.executable, "-P", "-m", "workers.sandbox.docker.pull", image]
-    with subprocess.Popen(argv, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as fetching:
-        while True:
-            try:
-                _, why = fetching.communicate(timeout=PULL_POLL_SECONDS)
-                break
-            except subprocess.TimeoutExpired:
-                if interrupted():
-                    fetching.kill()
-                    raise ImageUnavailable(f"the pull of image {image} was stopped") from None
-    if fetching.returncode == ENGINE_AWAY:
-        raise EngineUnavailable(f"the Docker Engine went away during the pull of image {image}: {why.strip()}")
-    if fetching.returncode != 0:
-        raise ImageUnavailable(_how_to_get(image, why.strip() or "the pull ended without a reason"))
-
-
-def _image(name: str, inspected: dict[str, Any]) -> Image:
-    digests = inspected.get("RepoDigests") or [inspected["Id"]]
-    return Image(name, str(digests[0]))
-
-
-def _how_to_get(image: str, why: str) -> str:
-    return f"image {image} cannot be had: {why}; on this worker, {how_to_get(image)}"
 
 
 @contextmanager

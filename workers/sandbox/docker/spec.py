@@ -1,4 +1,4 @@
-"""From a sandbox spec to the Docker Engine API's container configuration (pure), and back to a check of it."""
+"""From a sandbox spec to the Docker Engine API's container configuration (pure); `golden_list.py` is the way back."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from importlib import resources
 from typing import Any
 
 from workers.sandbox import launcher
+from workers.sandbox.docker.network_config import hostname, network_config
 from workers.sandbox.port import LOG_ROTATES_BYTES, SandboxSpec
 
 HOME = "/home/agent"
 WORKSPACE = "/workspace"
 NANO = 1_000_000_000
+PAGE_BYTES = 4096
+"""What a file in memory takes at least: a file system there needs no more inodes than it has pages."""
 MIB = 1 << 20
 MEGABYTE = 1_000_000
 """What the engine means by `m` in the size of a log."""
@@ -35,7 +38,7 @@ def container_config(spec: SandboxSpec) -> dict[str, Any]:
         "WorkingDir": "/",
         "Env": [f"{name}={value}" for name, value in {"HOME": HOME, **spec.environment}.items()],
         "Labels": dict(spec.labels),
-        "Hostname": "sandbox",
+        **hostname(spec.network),
         "OpenStdin": True,
         "StdinOnce": True,
         "AttachStdin": True,
@@ -49,7 +52,7 @@ def container_config(spec: SandboxSpec) -> dict[str, Any]:
 
 def host_config(spec: SandboxSpec) -> dict[str, Any]:
     config: dict[str, Any] = {
-        "NetworkMode": "none",
+        **network_config(spec.network),
         "CapDrop": ["ALL"],
         "SecurityOpt": ["no-new-privileges", f"seccomp={seccomp_profile()}"],
         "Init": True,  # a TERM to a bare PID 1 is ignored
@@ -59,9 +62,10 @@ def host_config(spec: SandboxSpec) -> dict[str, Any]:
         "MemorySwap": spec.memory_bytes,  # no swap on top
         "ReadonlyRootfs": not spec.writable_root,
         "Tmpfs": {
-            "/tmp": f"rw,nosuid,nodev,exec,mode=1777,size={spec.tmp_bytes}",  # noqa: S108 - inside the sandbox
-            "/run": f"rw,nosuid,nodev,noexec,mode=755,size={16 * MIB}",
-            "/var/tmp": f"rw,nosuid,nodev,exec,mode=1777,size={spec.tmp_bytes}",  # noqa: S108
+            **dict.fromkeys(spec.volumes, tmpfs("exec,mode=1777", spec.tmp_bytes)),
+            "/tmp": tmpfs("exec,mode=1777", spec.tmp_bytes),  # noqa: S108 - inside the sandbox
+            "/run": tmpfs("noexec,mode=755", 16 * MIB),
+            "/var/tmp": tmpfs("exec,mode=1777", spec.tmp_bytes),  # noqa: S108
         },
         "ShmSize": 64 * MIB,
         "Ulimits": [{"Name": "nofile", "Soft": 4096, "Hard": 8192}, {"Name": "core", "Soft": 0, "Hard": 0}],
@@ -85,50 +89,13 @@ def host_config(spec: SandboxSpec) -> dict[str, Any]:
     return config
 
 
+def tmpfs(options: str, size_bytes: int) -> str:
+    """The options of a file system in memory. What it holds counts as the sandbox's memory, and so does each file."""
+    return f"rw,nosuid,nodev,{options},size={size_bytes},nr_inodes={max(size_bytes // PAGE_BYTES, 16)}"
+
+
 def log_config(driver: str) -> dict[str, Any]:
     """The engine's log is the second net only, and bounded: its default is not (finding 6)."""
     if driver == "none":
         return {"Type": "none", "Config": {}}
     return {"Type": driver, "Config": {"max-size": f"{LOG_ROTATES_BYTES // MEGABYTE}m", "max-file": "2"}}
-
-
-_AS_ASKED = (
-    "NetworkMode", "CapDrop", "SecurityOpt", "Init", "PidsLimit", "NanoCpus", "Memory", "ReadonlyRootfs", "Tmpfs",
-    "ShmSize", "IpcMode", "CgroupnsMode", "LogConfig", "Runtime",
-)  # fmt: skip
-_MUST_BE_UNSET = (
-    "Privileged", "CapAdd", "Devices", "DeviceRequests", "DeviceCgroupRules", "Binds", "VolumesFrom", "GroupAdd",
-    "PidMode", "UTSMode", "UsernsMode", "OomKillDisable", "PublishAllPorts",
-)  # fmt: skip
-
-
-def mismatches(inspected: dict[str, Any], spec: SandboxSpec) -> tuple[str, ...]:
-    """Name each limit of a made container that is not as asked for. `MemorySwap` needs the kernel's support."""
-    asked, applied, config = host_config(spec), inspected["HostConfig"], inspected["Config"]
-    found = [
-        f"{name} is {_short(applied.get(name))}, asked for {_short(asked[name])}"
-        for name in _AS_ASKED
-        if name in asked and applied.get(name) != asked[name]
-    ]
-    found += [f"{name} is {_short(applied[name])}" for name in _MUST_BE_UNSET if applied.get(name)]
-    # The engine's own defaults (of other ulimits) may be added to what was asked for, and a policy's fields filled in.
-    limits = {(one["Name"], one["Soft"], one["Hard"]) for one in applied.get("Ulimits") or ()}
-    if not limits >= {(one["Name"], one["Soft"], one["Hard"]) for one in asked["Ulimits"]}:
-        found.append(f"Ulimits are {sorted(limits)}")
-    if (applied.get("RestartPolicy") or {}).get("Name") not in ("no", "", None):
-        found.append(f"RestartPolicy is {applied['RestartPolicy']}")
-    mounts = {
-        (one["Source"], one["Destination"], not one["RW"]) for one in inspected["Mounts"] if one["Type"] == "bind"
-    }
-    if mounts != {(str(one.source), one.target, one.read_only) for one in spec.mounts}:
-        found.append(f"Mounts are {sorted(mounts)}")
-    if config["User"] != f"{spec.user_id}:{spec.user_id}":
-        found.append(f"User is {config['User']!r}")
-    if config.get("Entrypoint") or config["Cmd"] != launcher.argv():
-        found.append("the main process is not the launcher")
-    return tuple(found)
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 200 else f"{text[:200]}…"

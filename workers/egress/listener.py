@@ -1,0 +1,97 @@
+"""The proxy's listener: accepts, bounds the number of connections, and closes for good."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import socket
+import threading
+import time
+from contextlib import suppress
+
+from orchestrator.contacts import UNREADABLE, EgressRule
+from workers.egress.connection import Connection
+from workers.egress.denial import Denied
+from workers.egress.policy import Policy
+from workers.egress.report import Report
+
+log = logging.getLogger(__name__)
+
+MAX_CONNECTIONS = 64
+ACCEPT_RETRY_SECONDS = 0.1
+CLOSE_SECONDS = 2.0
+"""For connections that were cut to tell what they still passed on."""
+_PASSING = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ECONNABORTED}
+
+
+class Listener:
+    """Serves the proxy on a listening socket (TCP or Unix), which it owns from here on, until `close()`."""
+
+    def __init__(self, server: socket.socket, policy: Policy, report: Report) -> None:
+        self._server, self._policy, self._report = server, policy, report
+        self._standing: dict[Connection, threading.Thread] = {}
+        self._lock = threading.Lock()
+        self._closed = False
+        self._thread = threading.Thread(target=self._accept, name="egress", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Refuse new connections and cut those that stand. Idempotent; no thread accepts when it returns."""
+        self._closed = True
+        # close() alone leaves a thread in accept() with an open listener (core-path.md §3).
+        with suppress(OSError):
+            self._server.shutdown(socket.SHUT_RDWR)
+        self._server.close()
+        self._thread.join()
+        with self._lock:
+            standing = list(self._standing.items())
+        for connection, _ in standing:
+            connection.cut()
+        deadline = time.monotonic() + CLOSE_SECONDS
+        for _, thread in standing:
+            thread.join(max(0.0, deadline - time.monotonic()))
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._server.accept()
+            except OSError as error:
+                if self._closed or error.errno not in _PASSING:
+                    return
+                time.sleep(ACCEPT_RETRY_SECONDS)
+                continue
+            self._begin(client)
+
+    def _begin(self, client: socket.socket) -> None:
+        connection = Connection(client, self._policy, self._report)
+        thread = threading.Thread(target=self._serve, args=(connection, client), name="egress", daemon=True)
+        if self._has_begun(connection, thread):
+            return
+        if not self._closed:
+            why = f"the sandbox has {MAX_CONNECTIONS} connections at once"
+            self._report.on_denied(UNREADABLE, 0, Denied(EgressRule.BUSY, why, "close some, or open fewer"))
+        client.close()
+
+    def _has_begun(self, connection: Connection, thread: threading.Thread) -> bool:
+        with self._lock:
+            if self._closed or len(self._standing) >= MAX_CONNECTIONS:
+                return False
+            try:
+                thread.start()
+            except RuntimeError as error:  # this host has no thread left
+                log.warning("egress connection refused", extra={"error": str(error)})
+                return False
+            self._standing[connection] = thread
+            return True
+
+    def _serve(self, connection: Connection, client: socket.socket) -> None:
+        try:
+            with client:
+                connection.serve()
+        except OSError as error:
+            log.debug("egress connection ended", extra={"error": str(error)})
+        except Exception:  # one connection must not leave its place taken for ever
+            log.exception("egress connection broke off")
+        finally:
+            with self._lock:
+                del self._standing[connection]

@@ -1,0 +1,76 @@
+"""The program of a sidecar: what connects to the loopback port is passed on to a Unix socket, byte by byte.
+
+It runs inside a sandbox of our own image, given to Python as text (`python3 -c`), so it uses the standard library
+only. It decides nothing: the listener behind the socket does, in the worker. No worker, no connection.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import sys
+import threading
+from contextlib import suppress
+
+READY = "listening"
+MAX_CONNECTIONS = 96
+"""More than the listener behind it takes, so that it is the one to refuse and to report; less than the sidecar's
+processes (128), for each has a thread."""
+BUFFER_BYTES = 256 << 10
+CONNECT_SECONDS = 10.0
+
+
+def serve(server: socket.socket, path: str) -> None:
+    """Accept for ever. Returns when the socket is closed."""
+    slots = threading.BoundedSemaphore(MAX_CONNECTIONS)
+    while True:
+        try:
+            client, _ = server.accept()
+        except ConnectionAbortedError:
+            continue
+        except OSError:
+            return
+        if not slots.acquire(blocking=False):
+            client.close()
+            continue
+        threading.Thread(target=_connection, args=(client, path, slots), daemon=True).start()
+
+
+def _connection(client: socket.socket, path: str, slots: threading.BoundedSemaphore) -> None:
+    try:
+        with client, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as worker, suppress(OSError):
+            worker.settimeout(CONNECT_SECONDS)
+            worker.connect(path)
+            worker.settimeout(None)
+            _relay(client, worker)
+    finally:
+        slots.release()
+
+
+def _relay(client: socket.socket, worker: socket.socket) -> None:
+    """Until both have ended, or the worker has: it keeps the times, and closes what is idle."""
+    other, buffer = {client.fileno(): (client, worker), worker.fileno(): (worker, client)}, bytearray(BUFFER_BYTES)
+    waiting = select.poll()
+    for number in other:
+        waiting.register(number, select.POLLIN)
+    while other:
+        for number, _ in waiting.poll():
+            source, target = other[number]
+            length = source.recv_into(buffer)
+            if length:
+                target.sendall(memoryview(buffer)[:length])
+                continue
+            waiting.unregister(number)
+            del other[number]
+            with suppress(OSError):
+                target.shutdown(socket.SHUT_WR)
+
+
+def main(port: int, path: str) -> None:
+    server = socket.create_server(("127.0.0.1", port), backlog=MAX_CONNECTIONS)
+    print(READY, flush=True)  # noqa: T201 - what the worker waits for
+    serve(server, path)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), sys.argv[2])

@@ -1,0 +1,187 @@
+"""The way out of a task's sandbox: opened before its gate, closed at its end, told of in its journal.
+
+It belongs to this process: when the worker dies, it is closed, and open tunnels are cut. A worker that adopts the
+running sandbox opens it again.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from contextlib import suppress
+from functools import partial
+
+import sqlalchemy as sa
+
+from orchestrator.contacts import Traffic
+from orchestrator.journal import StaleClaim
+from orchestrator.manifest import Manifest
+from orchestrator.store import contacts
+from workers.attempt import Attempt
+from workers.egress import EgressUnavailable, Listener, Policy
+from workers.egress.namespace import ADDRESS
+from workers.holding import sandbox_of
+from workers.sandbox.port import EngineUnavailable, SandboxError, SandboxGone
+
+log = logging.getLogger(__name__)
+
+OUTBOUND = "outbound"
+FLUSH_SECONDS = 3.0
+"""How old what is stored of a running sandbox's traffic may be."""
+CALM_SECONDS = 0.2
+"""Between two looks: a burst of denials goes into the log together."""
+COUNTS_SECONDS = 60.0
+REOPEN_SECONDS = 2.0
+PROXY = f"http://{ADDRESS[0]}:{ADDRESS[1]}"
+NO_PROXY = "localhost,127.0.0.1,::1"
+
+
+def proxy_environment(manifest: Manifest) -> dict[str, str]:
+    """What tells programs of the way out. They help; the namespace enforces."""
+    if manifest.vm.network_mode != OUTBOUND:
+        return {}
+    proxies = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), PROXY)
+    return proxies | dict.fromkeys(("NO_PROXY", "no_proxy"), NO_PROXY)
+
+
+def open_way_out(attempt: Attempt) -> None:
+    """Open it in a sandbox that waits at its gate. Raises `EgressUnavailable`, `EngineUnavailable`."""
+    if attempt.manifest.vm.network_mode != OUTBOUND:
+        return
+    attempt.undo.callback(_abandon, attempt)
+    attempt.way_out = WayOut(attempt)
+    attempt.way_out.open()
+
+
+def count_on(attempt: Attempt) -> None:
+    """Take up the counting where a worker before us left it. Raises `StoreUnavailable`."""
+    with attempt.equipment.product.database.read() as tx:
+        found = contacts.of_task(tx, attempt.claim.task_id, attempt.claim.attempt)
+        attempt.traffic.load(*contacts.bytes_of_attempt(tx, attempt.claim), found)
+
+
+def reopen_way_out(attempt: Attempt) -> None:
+    """Open it again in a sandbox that runs; what fails is tried again."""
+    if attempt.manifest.vm.network_mode != OUTBOUND:
+        return
+    attempt.undo.callback(_abandon, attempt)
+    attempt.way_out = WayOut(attempt)
+    attempt.way_out.keep_trying()
+
+
+def close_way_out(attempt: Attempt) -> None:
+    """Close it and store the last of what is known of it. Idempotent; harmless when there was none.
+
+    Raises `StaleClaim`, and it is closed then too.
+    """
+    if attempt.way_out is not None:
+        attempt.way_out.close()
+        attempt.way_out = None
+    _store(attempt, [])
+
+
+def _abandon(attempt: Attempt) -> None:
+    """Close it where nobody listens any more: an attempt that was given back may write nothing."""
+    with suppress(StaleClaim):
+        close_way_out(attempt)
+
+
+def policy_of(attempt: Attempt) -> Policy:
+    """Where the task's sandbox may connect to."""
+    cidrs = attempt.equipment.product.settings.egress_private_cidrs
+    return Policy.for_hosts(attempt.manifest.vm.allowed_hosts, cidrs, learning=attempt.profile.learn_egress)
+
+
+class WayOut:
+    """The listener of one sandbox, and the thread that tells the journal of it."""
+
+    def __init__(self, attempt: Attempt) -> None:
+        self._attempt = attempt
+        self._entrance = attempt.entrance(sandbox_of(attempt))
+        attempt.traffic.learning = attempt.profile.learn_egress
+        self._listener: Listener | None = None
+        self._gone = False
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._tell, name=f"way-out-{attempt.claim.task_id}", daemon=True)
+
+    def open(self) -> None:
+        """Raises `EgressUnavailable`, `EngineUnavailable`, `SandboxError`."""
+        self._listener = Listener(self._entrance.open(), policy_of(self._attempt), self._attempt.traffic)
+        self._thread.start()
+
+    def keep_trying(self) -> None:
+        """Open it in the thread that tells of it, again and again: a command may hold the port meanwhile."""
+        self._thread.start()
+
+    def close(self) -> None:
+        self._closing.set()
+        self._attempt.traffic.news.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        elif self._listener is not None:
+            self._listener.close()
+        try:
+            self._entrance.close()
+        except (EngineUnavailable, SandboxError) as error:  # what belongs to no live attempt is removed later
+            log.warning("sidecar not removed yet", extra={"task": self._attempt.claim.task_id, "error": str(error)})
+
+    def _tell(self) -> None:
+        try:
+            self._until_closed()
+        except StaleClaim:
+            log.info("way out closed: another one has this attempt", extra={"task": self._attempt.claim.task_id})
+        except Exception:
+            log.exception("way out closed", extra={"task": self._attempt.claim.task_id})
+        finally:
+            if self._listener is not None:
+                self._listener.close()
+
+    def _until_closed(self) -> None:
+        traffic, told_why = self._attempt.traffic, ""
+        counts_due = time.monotonic() + COUNTS_SECONDS
+        while not self._closing.is_set():
+            if self._listener is None and not self._gone:
+                why = self._try_to_open()
+                if why and why != told_why:
+                    self._attempt.say(f"the way to the network is closed: {why}; it is tried again")
+                elif told_why and not why:
+                    self._attempt.say("the way to the network is open again")
+                told_why = why
+            traffic.news.wait(FLUSH_SECONDS if self._listener else REOPEN_SECONDS)
+            if self._closing.wait(CALM_SECONDS):
+                break
+            lines = traffic.take_lines()
+            if time.monotonic() > counts_due:
+                lines += traffic.take_counts()
+                counts_due = time.monotonic() + COUNTS_SECONDS
+            _store(self._attempt, lines)
+        if self._listener is not None:
+            self._listener.close()
+        _store(self._attempt, traffic.take_lines() + traffic.take_counts())
+
+    def _try_to_open(self) -> str:
+        """Return what keeps it closed, if anything."""
+        try:
+            server = self._entrance.open()
+        except SandboxGone:  # its end is being told elsewhere
+            self._gone = True
+            return ""
+        except (EgressUnavailable, EngineUnavailable, SandboxError) as error:
+            return str(error)
+        self._listener = Listener(server, policy_of(self._attempt), self._attempt.traffic)
+        log.info("way out opened again", extra={"task": self._attempt.claim.task_id})
+        return ""
+
+
+def _store(attempt: Attempt, lines: list[str]) -> None:
+    """Lines for the log, and what is known of the traffic, in one transaction. Raises `StaleClaim`."""
+    traffic = attempt.traffic.take_traffic()
+    if traffic is None and not lines:
+        return
+    beside = partial(_save, attempt, traffic) if traffic is not None else None
+    attempt.equipment.writer.write(attempt.claim, [attempt.words(line) for line in lines], beside=beside)
+
+
+def _save(attempt: Attempt, traffic: Traffic, tx: sa.Connection) -> None:
+    contacts.save(tx, attempt.claim, attempt.equipment.product.settings.worker_name, traffic)
