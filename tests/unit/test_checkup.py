@@ -19,7 +19,7 @@ from orchestrator.services import tokens
 from orchestrator.settings import Settings, load
 from orchestrator.store.database import Database
 from orchestrator.store.migrate import migrate
-from workers.checkup import engine, machine, profiles, servers, sockets
+from workers.checkup import engine, machine, profiles, secret_sources, servers, sockets
 from workers.checkup.mounts import Mount, mounts
 from workers.finding import Level
 
@@ -269,3 +269,34 @@ def test_credentials_for_registries_are_looked_at_and_not_shown(
     [found] = profiles.registries(Engine(), settings)  # type: ignore[arg-type]
     assert found.level is level
     assert "dTpw" not in found.seen
+
+
+def test_sources_of_secrets_that_cannot_be_read_are_problems(settings: Settings, tmp_path: Path) -> None:
+    gone, url = tmp_path / "gone", "https://vault.example:8200"
+    wrong = replace(settings, secrets_dir=gone, vault_url=url, vault_token_file=gone)
+    assert [one.level for one in secret_sources.sources(wrong)] == [Level.PROBLEM, Level.PROBLEM]
+    directory, token = tmp_path / "secrets", tmp_path / "token"
+    directory.mkdir()
+    directory.chmod(0o755)
+    token.write_text("\n")
+    open_ = replace(settings, secrets_dir=directory, vault_url=url, vault_token_file=token)
+    assert [one.level for one in secret_sources.sources(open_)] == [Level.NOTE, Level.PROBLEM]
+    directory.chmod(0o700)
+    token.write_text("hvs.hunter2\n")
+    token.chmod(0o600)
+    found = list(secret_sources.sources(open_))
+    assert [one.level for one in found] == [Level.OK, Level.OK]
+    assert "hunter2" not in str(found)
+
+
+def test_without_sources_of_secrets_the_prefix_is_named(settings: Settings) -> None:
+    [found] = secret_sources.sources(replace(settings, secrets_env=("TOKEN",)))
+    assert (found.level, "SANDBOX_SECRET_" in found.seen, "TOKEN" in found.seen) == (Level.OK, True, True)
+
+
+def test_ssh_hosts_nobody_knows_are_noted(settings: Settings, tmp_path: Path) -> None:
+    known = tmp_path / "known"
+    [absent] = secret_sources.ssh_hosts(replace(settings, ssh_known_hosts=known))
+    known.write_text("git.example ssh-ed25519 AAAA\n")
+    [present] = secret_sources.ssh_hosts(replace(settings, ssh_known_hosts=known))
+    assert (absent.level, present.level) == (Level.NOTE, Level.OK)

@@ -36,7 +36,7 @@ def test_root_may_enter_and_another_user_is_told_why_not() -> None:
     os.close(writer)
 
 
-@pytest.mark.parametrize("process_id", [os.getpid(), 1, 4_000_000])
+@pytest.mark.parametrize("process_id", [os.getpid(), 1, 4_000_000], ids=["our own", "the first", "gone"])
 def test_the_host_s_own_namespace_and_one_that_is_gone_are_refused(process_id: int) -> None:
     with pytest.raises(EgressUnavailable, match="cannot be opened"):
         listen_inside(process_id)

@@ -394,7 +394,7 @@ def connects(process_id: int) -> bool:
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
-@pytest.mark.parametrize("process_id", [os.getpid(), 4_000_000])
+@pytest.mark.parametrize("process_id", [os.getpid(), 4_000_000], ids=["our own", "gone"])
 def test_no_way_out_is_opened_for_a_process_that_is_in_no_sandbox(process_id: int) -> None:
     with pytest.raises(EgressUnavailable, match="run the worker as root on the engine's host"):
         listen_inside(process_id)

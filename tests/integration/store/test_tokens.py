@@ -62,7 +62,7 @@ def test_one_token_and_the_store_has_had_one_for_ever(database: Database) -> Non
 @pytest.mark.parametrize(
     "wrong",
     [{"owner": "Alice"}, {"owner": ""}, {"name": "a/b"}, {"name": ""}, {"expires_at": clock.now()}],
-    ids=str,
+    ids=["a capital letter", "no owner", "a slash", "no name", "an end that is past"],
 )
 def test_what_no_token_can_be_is_not_stored(database: Database, wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"is no|expired"):
