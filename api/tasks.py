@@ -33,12 +33,12 @@ MAX_REASON = 1000
 
 @blueprint.post("")
 def submit_task() -> tuple[Response, int] | Response:
-    params = Params("dry_run")
+    params, key = Params("dry_run"), _idempotency_key()
     here = parts()
     parsed = manifest.parse(request.get_data(cache=False), request.content_type or "", policy=here.policy)
     if params.flag("dry_run"):
         return jsonify(parsed.definition)
-    return _accepted(submit(here.product, parsed, idempotency_key=_idempotency_key(), by=caller()))
+    return _accepted(submit(here.product, parsed, idempotency_key=key, by=caller()))
 
 
 @blueprint.get("")

@@ -17,6 +17,7 @@ from tests.benchmarks import (
     cancel,
     disk,
     egress,
+    isolation,
     latency,
     listing,
     output,
@@ -35,10 +36,13 @@ StoreTopic = Callable[[bool], list[Row]]
 TOPICS: dict[str, Topic] = {
     "rest": lambda stack, quick: [rest.start(stack), *rest.at_rest(stack, 3 if quick else 10)],
     "disk": lambda stack, quick: disk.task_disk(stack.image, 5 if quick else 30),
-    "egress": lambda stack, quick: [
-        egress.outbound_task(stack, 5 if quick else 30),
-        *egress.way_out(stack.image, 2 if quick else 5, 100_000_000 if quick else 500_000_000),
+    "isolation": lambda stack, quick: [
+        *isolation.no_op_tasks(stack, 5 if quick else 30),
+        isolation.seccomp(stack.image, 5 if quick else 30),
     ],
+    "egress": lambda stack, quick: egress.way_out(
+        stack.image, 2 if quick else 5, 100_000_000 if quick else 500_000_000
+    ),
     "latency": lambda stack, quick: [
         latency.noop_task(stack, 5 if quick else 30),
         latency.printed_line(stack, 20 if quick else 60),

@@ -12,13 +12,12 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.benchmarks.stack import BenchmarkFailed, Stack, StateWatch, noop_manifest
+from tests.benchmarks.stack import BenchmarkFailed
 from tests.benchmarks.table import Row, from_samples
 from tests.integration.sandbox.git_server import make_certificate
 from workers.egress import EgressReport, Listener, Policy
@@ -26,7 +25,6 @@ from workers.egress.namespace import listen_inside
 from workers.egress.policy import Entry, Way
 
 NAME = "bench.test"
-_WARM_UP = 2
 
 _SERVER = """
 import socket, ssl, sys, threading
@@ -133,25 +131,6 @@ def way_out(image: str, rounds: int = 5, size_bytes: int = 500_000_000, requests
             limits=direct.milliseconds,
         ),
     ]
-
-
-def outbound_task(stack: Stack, samples: int = 30) -> Row:
-    """A no-op task that may reach one host, from before the POST until `completed`; in turn with one that may not."""
-    took: dict[str, list[float]] = {"outbound": [], "isolated": []}
-    with StateWatch(stack) as watch:
-        for _ in range(_WARM_UP + samples):
-            for mode, milliseconds in took.items():
-                manifest = noop_manifest(stack.image)
-                hosts = {"allowed_hosts": [NAME]} if mode == "outbound" else {}
-                manifest["vm"] |= {"network_mode": mode, **hosts}
-                began = time.perf_counter()
-                milliseconds.append((watch.wait(stack.submit(manifest), "completed") - began) * 1000)
-    return from_samples(
-        "no-op task with a way out, submitted → completed",
-        took["outbound"][_WARM_UP:],
-        beside="isolated",
-        limits=took["isolated"][_WARM_UP:],
-    )
 
 
 def _policy(bulk: int, page: int) -> Policy:
