@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 from orchestrator import clock
+from orchestrator.manifest.git_names import without_password
 from orchestrator.models import Artifact, Attempt, Task, Worker, WorkerState
 from orchestrator.placement import NOTHING
 from orchestrator.states import State
@@ -69,7 +70,7 @@ def list_item(task: Task) -> dict[str, Any]:
 def details(task: Task, attempts: list[Attempt]) -> dict[str, Any]:
     return {
         **list_item(task),
-        "definition": task.definition,
+        "definition": _shown(task.definition),
         "outcome": task.outcome.to_dict() if task.outcome else None,
         "attempts": [attempt_view(one) for one in attempts],
         "applied": task.applied,
@@ -79,6 +80,14 @@ def details(task: Task, attempts: list[Attempt]) -> dict[str, Any]:
         "purged_at": time_text(task.purged_at),
         "links": links(task.id),
     }
+
+
+def _shown(definition: dict[str, Any]) -> dict[str, Any]:
+    """The definition without a password in the repository's URL: who may read tasks gets no key to their code."""
+    repository = definition.get("repository")
+    if not repository:
+        return definition
+    return {**definition, "repository": {**repository, "url": without_password(repository["url"])}}
 
 
 def attempt_view(one: Attempt) -> dict[str, Any]:

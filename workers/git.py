@@ -18,11 +18,12 @@ from orchestrator.manifest.git_names import (
     file_url_path,
     repository_url_fault,
     ssh_address,
+    without_password,
 )
 from orchestrator.outcomes import Fault, Outcome, Reason, failure
 from workers import disk_outcomes
 from workers.egress import EgressReport
-from workers.git_access import Access, UnusableCredential, https_access, ssh_access, without_password
+from workers.git_access import Access, UnusableCredential, https_access, ssh_access
 from workers.git_scripts import CLONE, DIFF, ENVIRONMENT, NO_HOST_KEY, PERMANENT
 from workers.helper import HelperResult, run_helper
 from workers.sandbox.port import Mount, SandboxBackend, SandboxSpec

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from urllib.parse import quote, unquote, urlsplit
 
 from orchestrator.manifest import Repository
-from orchestrator.manifest.git_names import SSH_PORT, ssh_address
+from orchestrator.manifest.git_names import SSH_PORT, ssh_address, without_password
 
 PROXY_ADDRESS = "127.0.0.1:3128"
 CREDENTIALS_FILE = "/tmp/git-credentials"  # noqa: S108 - the helper's own tmpfs, like the others here
@@ -118,13 +118,3 @@ def secret_parts(url: str, credential: str | None) -> tuple[str, ...]:
     if credential and not credential.startswith("-----BEGIN "):
         found.append(credential.partition(":")[2])
     return tuple(dict.fromkeys(one for one in found if one))
-
-
-def without_password(url: str) -> str:
-    """The URL as it may be shown and stored: of user information only the user of ssh is kept."""
-    parts = urlsplit(url)
-    user, at, host = parts.netloc.rpartition("@")
-    if not at:
-        return url
-    shown = f"{user.split(':')[0]}@{host}" if parts.scheme == "ssh" else host
-    return parts._replace(netloc=shown).geturl()

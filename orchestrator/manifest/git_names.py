@@ -113,3 +113,13 @@ def _network_fault(url: str) -> str | None:
 
 
 _FAULTS = {"https://": _network_fault, "http://": _network_fault, "ssh://": _network_fault}
+
+
+def without_password(url: str) -> str:
+    """The URL as it may be shown and stored: of user information only the user of ssh is kept."""
+    parts = urlsplit(url)
+    user, at, host = parts.netloc.rpartition("@")
+    if not at:
+        return url
+    shown = f"{user.split(':')[0]}@{host}" if parts.scheme == "ssh" else host
+    return parts._replace(netloc=shown).geturl()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.manifest import Repository
-from orchestrator.manifest.git_names import ssh_address
+from orchestrator.manifest.git_names import ssh_address, without_password
 from workers.git_access import (
     CREDENTIALS_FILE,
     SSH_CONFIG_FILE,
@@ -15,7 +15,6 @@ from workers.git_access import (
     secret_parts,
     split_credential,
     ssh_access,
-    without_password,
 )
 
 KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\nabc\n-----END OPENSSH PRIVATE KEY-----"

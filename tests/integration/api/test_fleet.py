@@ -98,6 +98,8 @@ def test_a_deadline_comes_in_the_query_or_in_the_body_which_wins(
     ("query", "body", "parameter"),
     [
         ({"deadline": "soon"}, None, "deadline"),
+        ({"deadline": "soon"}, {"deadline": "30m"}, "deadline"),
+        ({"deadline": "soon"}, {"deadline": None}, "deadline"),
         ({"deadline": ""}, None, "deadline"),
         ({"deadline": "8761h"}, None, "deadline"),
         ({"deadline": "999999999h"}, None, "deadline"),

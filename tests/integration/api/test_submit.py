@@ -101,6 +101,17 @@ def test_a_task_keeps_its_own_id_name_labels_and_priority(client: CheckedClient)
     assert task["definition"]["lifecycle"]["timeout"] == "24h"
 
 
+def test_a_password_in_the_repository_s_url_is_not_shown(client: CheckedClient) -> None:
+    manifest = yaml.safe_load(MANIFEST)
+    manifest["metadata"]["id"] = "cloned"
+    manifest["repository"] = {"url": "https://me:hunter2@git.example:8443/a"}
+    assert client.submit(yaml.safe_dump(manifest)).status_code == 202
+    answer = client.get(f"{TASKS}/cloned")
+    assert answer.json
+    assert answer.json["definition"]["repository"]["url"] == "https://git.example:8443/a"
+    assert "hunter2" not in answer.get_data(as_text=True)
+
+
 def test_a_dry_run_answers_the_manifest_with_its_defaults_and_stores_nothing(client: CheckedClient) -> None:
     response = client.submit(query_string={"dry_run": "true"})
     assert response.status_code == 200
@@ -180,8 +191,9 @@ def test_a_key_that_came_with_a_refused_manifest_is_still_free(client: CheckedCl
 
 @pytest.mark.parametrize("key", ["", "x" * 256])
 def test_a_key_that_is_empty_or_over_255_characters_is_refused(client: CheckedClient, key: str) -> None:
-    body = assert_error(client.submit(headers={"Idempotency-Key": key}), 400, "invalid_parameter")
-    assert body["details"] == {"parameter": "Idempotency-Key"}
+    headers = {"Idempotency-Key": key}
+    for answer in (client.submit(headers=headers), client.submit(headers=headers, query_string={"dry_run": "true"})):
+        assert assert_error(answer, 400, "invalid_parameter")["details"] == {"parameter": "Idempotency-Key"}
     assert stored(client) == 0
 
 
