@@ -15,11 +15,14 @@ install: ## packages, Docker Engine, .venv and sandbox images: what is missing o
 demo: install ## start everything, run a real task on this repository, fetch its report
 	@$(PYTHON) examples/demo.py
 
-test: install ## all tests
-	@$(PYTHON) -m pytest
+# Most tests wait more than they compute. A file's tests stay together: they share what it starts.
+SPREAD := -n 3 --dist loadfile
 
-test-faults: install ## the whole fault suite: every process may die (an hour on 2 cores)
-	@$(PYTHON) -m pytest --all-faults tests/e2e/faults tests/integration/broker
+test: install ## all tests
+	@$(PYTHON) -m pytest $(SPREAD)
+
+test-faults: install ## the whole fault suite: every process may die (half an hour on 2 cores)
+	@$(PYTHON) -m pytest $(SPREAD) --all-faults tests/e2e/faults tests/integration/broker
 
 # Ids of isolation-and-faults.md whose tests lie beside what they test, in other folders.
 SECURITY := tests/security tests/unit/test_documents.py tests/unit/test_manifest.py tests/unit/test_globs.py \
@@ -31,7 +34,7 @@ SECURITY := tests/security tests/unit/test_documents.py tests/unit/test_manifest
     tests/integration/api/test_owners.py tests/integration/api/test_audit.py tests/integration/api/test_tls.py \
     tests/e2e/test_runtimes.py tests/e2e/test_images.py
 test-security: install ## every attack on the sandbox, its limits and the inputs, long forms included
-	@$(PYTHON) -m pytest --all-security $(SECURITY)
+	@$(PYTHON) -m pytest $(SPREAD) --all-security $(SECURITY)
 
 SOAK := --seconds 600 --tasks 300
 soak: install ## random faults under load for ten minutes; SOAK="--seconds 600 --tasks 300 --seed 1" repeats one
