@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
 from flask import current_app
@@ -24,12 +24,21 @@ KEY = "sandbox-parts"
 class Parts:
     product: Product
     hub: Hub
-    policy: ManifestPolicy
+    open_policy: ManifestPolicy
     metrics: Metrics
     keep_alive_seconds: float
     log_reader: LogReader
     callers: Callers
     trail: Trail
+
+    @property
+    def policy(self) -> ManifestPolicy:
+        """What manifests may ask for now. With access tokens there are several tenants, and each could read every
+        repository of this host: `file://` is theirs only where the operator named it.
+        """
+        if self.callers.is_closed and not self.product.settings.file_repositories_named:
+            return replace(self.open_policy, file_repositories=False)
+        return self.open_policy
 
 
 def parts() -> Parts:

@@ -59,6 +59,7 @@ class Settings:
     adopt_seconds: float = 900.0
     stop_after_seconds: float = 30.0
     file_repositories: bool | tuple[str, ...] = False
+    file_repositories_named: bool = False
     egress_private_cidrs: tuple[str, ...] = ()
     allow_full_network: bool = False
     full_network_dns: tuple[str, ...] = ()
@@ -231,6 +232,7 @@ def load(environment: Mapping[str, str] | None = None, *, embedded: bool = False
         "adopt_seconds": read.number("SANDBOX_ADOPT_SECONDS", 900, 0, 604_800),
         "stop_after_seconds": read.number("SANDBOX_STOP_AFTER_SECONDS", lease, 0.1, 604_800),
         "file_repositories": _file_repositories(read, open_by_default=embedded and host in LOOPBACK),
+        "file_repositories_named": bool(read.text("SANDBOX_FILE_REPOSITORIES", "")),
         "egress_private_cidrs": read.networks("SANDBOX_EGRESS_PRIVATE_CIDRS"),
         "allow_full_network": read.flag("SANDBOX_ALLOW_FULL_NETWORK"),
         "full_network_dns": read.addresses("SANDBOX_FULL_NETWORK_DNS"),

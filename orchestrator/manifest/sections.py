@@ -14,7 +14,8 @@ from orchestrator.quantities import duration_seconds, size_bytes
 class Repository:
     """What is cloned. `branch` None is the remote's HEAD, `commit` None the tip, `depth` None all history.
 
-    `credential` is the name of an entry of `secrets`, or None; manifests of earlier versions have none.
+    `credential` is the name of an entry of `secrets`, or None. It is in a definition only where it was given: a worker
+    of the version before does not know it, and takes the others.
     """
 
     url: str

@@ -86,8 +86,7 @@ def test_the_defaults_are_those_of_the_contract() -> None:
             "commit": None,
             "depth": None,
             "submodules": False,
-            "subpath": None,
-            "credential": None,
+            "subpath": None,  # no credential: a worker of the version before does not know it
         },
         "claude": {
             "prompt": "Your instructions here",

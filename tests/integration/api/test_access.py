@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+import yaml
 from flask import Flask
 
 from api import callers
+from api.app import create_app
 from api.scopes import RULES, rule_of
 from orchestrator import clock
 from orchestrator.access import Scope
@@ -51,6 +53,17 @@ def test_the_document_names_the_scopes_that_each_operation_asks_for(app: Flask) 
         endpoint, _ = adapter.match(address, method=method.upper())
         wanted = [{"accessToken": [scope.value for scope in RULES[endpoint].scopes]}] if RULES[endpoint].scopes else []
         assert operation["security"] == wanted, (method, path)
+
+
+@pytest.mark.parametrize(("named", "answer"), [(False, 400), (True, 202)])
+def test_repositories_of_this_host_are_no_tenant_s_unless_the_operator_named_them(
+    product: Product, host: BuildHost, named: bool, answer: int
+) -> None:
+    settings = replace(product.settings, file_repositories=True, file_repositories_named=named)
+    client = create_app(replace(product, settings=settings)).test_client()
+    manifest = yaml.safe_load(MANIFEST) | {"repository": {"url": "file:///srv/private"}}
+    assert client.post(TASKS, json=manifest).status_code == 202
+    assert client.post(TASKS, json=manifest, headers=headers_of(product)).status_code == answer
 
 
 def test_without_any_token_this_machine_may_do_everything(client: CheckedClient, host: BuildHost) -> None:
