@@ -50,6 +50,20 @@ def reach(scope: Scope) -> str | None:
     return caller().reach(scope)
 
 
+def may_see_causes() -> bool:
+    """For an open route: may who asks be told why a part of the server is away (addresses, names of users)?
+
+    Those who may look at the workers may, and this machine while the API is open to it alone. Refuses nobody, and
+    raises `StoreUnavailable`.
+    """
+    callers, peer = parts().callers, g.peer
+    if callers.may_be_nobody(peer):
+        return parts().product.settings.is_local
+    given = _credentials()
+    token = callers.token_of(given) if given else None
+    return token is not None and token.caller.may(Scope.WORKER_READ)
+
+
 def permit() -> Permit:
     """For an answer that takes its time: may it go on?"""
     return parts().callers.permit(g.peer, None if caller().token_id is None else _credentials())
@@ -63,8 +77,6 @@ def _caller() -> Caller:
     if "Authorization" not in request.headers:
         raise _no_token(peer)
     given = _credentials()
-    if given and (standing := callers.locked_out(peer, given)):
-        raise _too_many(standing, f"too many unknown access tokens came from {peer.address}")
     token = callers.token_of(given) if given else None
     if token is None:
         standing = callers.failed(peer)
@@ -123,8 +135,8 @@ def _no_token(peer: Peer) -> Refusal:
     return Refusal(
         HTTPStatus.UNAUTHORIZED,
         "unauthorized",
-        f"{why}; send one as `Authorization: Bearer …` (`sandbox --token`, SANDBOX_TOKEN). The operator makes them "
-        "with `sandbox token create`",
+        f"{why}; send one as `Authorization: Bearer …`, or give it to the CLI in SANDBOX_TOKEN or with --token behind "
+        "the subcommand. The operator makes them with `sandbox token create`",
         headers={"WWW-Authenticate": CHALLENGE},
     )
 

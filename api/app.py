@@ -9,8 +9,23 @@ import uuid
 
 from flask import Flask, Response, g, request
 
-from api import access, artifacts, errors, fleet, headers, health, logs, metrics, network, origins, tasks, trail
+from api import (
+    access,
+    artifacts,
+    errors,
+    fleet,
+    headers,
+    health,
+    lasting,
+    logs,
+    metrics,
+    network,
+    origins,
+    tasks,
+    trail,
+)
 from api.callers import Callers
+from api.condition import Condition
 from api.errors import Refusal
 from api.feed import Hub
 from api.metrics import Metrics
@@ -48,12 +63,14 @@ def create_app(product: Product, *, keep_alive_seconds: float = KEEP_ALIVE_SECON
         LogReader(database, product.artifacts),
         Callers(product),
         Trail(database),
+        Condition(product),
     )
     for module in BLUEPRINTS:
         app.register_blueprint(module.blueprint)
     errors.install(app)
     app.before_request(_begin)
     app.after_request(_finish)
+    app.after_request(lasting.note_end)  # called first, so that nothing comes between
     return app
 
 

@@ -13,7 +13,7 @@ from flask import Blueprint, Response, jsonify, request
 from werkzeug.datastructures import ContentRange, Headers, Range
 from werkzeug.utils import send_file
 
-from api import views
+from api import lasting, views
 from api.errors import Refusal
 from api.params import Params
 from api.parts import parts
@@ -106,7 +106,11 @@ def _download(one: Artifact) -> Response:
         headers["Content-Range"] = ContentRange("bytes", start, stop, one.size_bytes).to_header()
     headers["Content-Length"] = str(stop - start)
     # Never a type that a task chose: a browser must not render what came out of a sandbox.
-    body = iter(()) if request.method == "HEAD" else _bytes(parts().product.artifacts, one, start, stop - start)
+    if request.method == "HEAD":
+        return Response(iter(()), headers=headers, content_type="application/octet-stream")
+    lasting.begin()
+    chunks = _bytes(parts().product.artifacts, one, start, stop - start)
+    body = lasting.WhilePermitted(chunks, f"artifact {one.path!r} of task {one.task_id}")
     return Response(body, status=206 if part else 200, headers=headers, content_type="application/octet-stream")
 
 
@@ -139,7 +143,10 @@ def _bytes(store: ArtifactStore, one: Artifact, start: int, length: int) -> Iter
 def get_archive(task_id: str) -> Response:
     of = _find(task_id)
     headers = {"Content-Disposition": f'attachment; filename="{task_id}-artifacts.tar.gz"'}
-    body = iter(()) if request.method == "HEAD" else _archive(parts().product.artifacts, of)
+    if request.method == "HEAD":
+        return Response(iter(()), headers=headers, content_type="application/gzip")
+    lasting.begin()
+    body = lasting.WhilePermitted(_archive(parts().product.artifacts, of), f"the artifacts of task {task_id}")
     return Response(body, headers=headers, content_type="application/gzip")
 
 

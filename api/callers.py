@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 
+from api.capacity import Places
 from api.limits import Buckets, Standing
 from api.peer import Networks, Peer, networks
 from orchestrator.access import Credentials, Token
@@ -17,7 +16,6 @@ from orchestrator.store.database import StoreUnavailable
 
 FAILURES_PER_MINUTE = 60
 """Unknown tokens that one address may try. Who sends none at all tries nothing, and is not counted."""
-MOST_KNOWN = 10_000
 STANDING_SECONDS = 5.0
 """How long an answer that is still being sent may go on after its token was revoked."""
 
@@ -29,42 +27,32 @@ class Callers:
         self._product = product
         self._asked = Buckets()
         self._failed = Buckets()
-        self._known: OrderedDict[str, None] = OrderedDict()
-        self._lock = threading.Lock()
-        self.is_closed = False
+        self.places = Places()
+        self._was_closed = False
         self.proxies: Networks = networks(product.settings.trusted_proxies)
 
-    def may_be_nobody(self, peer: Peer) -> bool:
-        """True while no token was ever made, for this machine or whom the operator lets in without one.
+    @property
+    def is_closed(self) -> bool:
+        """True once a token was made: nobody gets in without one.
 
         Asked anew each time, so the first token closes every process at once; from then on the answer stays.
         """
-        if self.is_closed:
-            return False
-        with self._product.database.read() as tx:
-            self.is_closed = tokens.any_exists(tx)
+        if not self._was_closed:
+            with self._product.database.read() as tx:
+                self._was_closed = tokens.any_exists(tx)
+        return self._was_closed
+
+    def may_be_nobody(self, peer: Peer) -> bool:
+        """True while no token was ever made, for this machine or whom the operator lets in without one."""
         settings = self._product.settings
         return not self.is_closed and (settings.allow_open or (settings.is_local and peer.is_local))
 
     def token_of(self, given: Credentials) -> Token | None:
         """The token of these credentials, looked up at each request: a revoked one is worthless at once."""
-        token = recognise(self._product.database, given)
-        if token is not None:
-            self._remember(given)
-        return token
-
-    def locked_out(self, peer: Peer, given: Credentials) -> Standing | None:
-        """Not None when so many unknown tokens came from the peer's address that no other is looked at now.
-
-        Who was seen with these credentials goes on: one must not shut out all who are behind the same address.
-        """
-        failures = self._failed.standing(peer.network, FAILURES_PER_MINUTE)
-        with self._lock:
-            was_good = given.secret_sha256 in self._known
-        return failures if failures.retry_after_seconds and not was_good else None
+        return recognise(self._product.database, given)
 
     def failed(self, peer: Peer) -> Standing:
-        """Count a token that was none."""
+        """Count a token that was none. A good one is never held up by this: many may share an address."""
         return self._failed.take(peer.network, FAILURES_PER_MINUTE)
 
     def count(self, token: Token) -> Standing | None:
@@ -78,13 +66,6 @@ class Callers:
         if given is None:
             return Permit(lambda: self.may_be_nobody(peer))
         return Permit(lambda: self.token_of(given) is not None)
-
-    def _remember(self, given: Credentials) -> None:
-        with self._lock:
-            self._known[given.secret_sha256] = None
-            self._known.move_to_end(given.secret_sha256)
-            if len(self._known) > MOST_KNOWN:
-                self._known.popitem(last=False)
 
 
 class Permit:

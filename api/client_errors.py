@@ -7,15 +7,16 @@ from typing import Any, ClassVar
 import httpx
 
 _ADVICE = {
-    401: "Give a token with --token or SANDBOX_TOKEN; the operator makes one with `sandbox token create`.",
-    403: "Use a token that may do this, or ask the operator for one (`sandbox token create --scope …`).",
+    401: "Something between you and the server asks who you are; ask the operator of it.",
+    403: "Something between you and the server refused this; ask the operator of it.",
     413: "Make the manifest smaller, or put the data into the repository.",
     500: "Try again; if it stays, give the operator the request's id.",
     502: "Something between you and the server failed; try again.",
     503: "Try again in a moment; GET /api/v1/health/ready says what is missing.",
     504: "Something between you and the server failed; try again.",
 }
-
+_SAYS_WHAT_TO_DO = frozenset({401, 403})
+"""Of these the server's own answers say it: a scope, a host name and an origin each need something else."""
 
 _MAY_PASS = frozenset({429, 500, 502, 503, 504})
 
@@ -62,7 +63,8 @@ class ServerRefused(ClientError):
         retry_after_seconds: float | None = None,
     ) -> None:
         known = f"{status} {error}" + (f", request {request_id}" if request_id else "")
-        advice = _ADVICE.get(status, "")
+        ours = "request_id" in (body or {})
+        advice = "" if ours and status in _SAYS_WHAT_TO_DO else _ADVICE.get(status, "")
         if retry_after_seconds is not None:
             advice = f"Try again in {retry_after_seconds:g} s."
         candidates = details.get("candidates") if isinstance(details, dict) else None

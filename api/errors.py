@@ -13,6 +13,7 @@ from werkzeug.exceptions import HTTPException
 
 from orchestrator import clock
 from orchestrator.artifacts import ArtifactStoreUnavailable
+from orchestrator.log_reader import ArchivedLogUnreadable
 from orchestrator.manifest import DocumentTooLarge, InvalidManifest, UnsupportedContentType
 from orchestrator.services.cancel import AlreadyTerminal, TaskNotFound
 from orchestrator.services.fleet import WorkerInUse
@@ -51,9 +52,20 @@ def invalid_parameter(name: str, message: str) -> Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
+    """`message` is told instead of the exception's text, which goes to the log."""
+
     status: int
     error: str
     more: Callable[[Any], dict[str, Any]] = lambda _error: {}
+    message: str | None = None
+
+
+def _away(part: str) -> str:
+    """A driver's own words hold addresses, and names of databases and users."""
+    return (
+        f"the request failed: the server's {part} does not answer; try again in a moment. If it stays, "
+        "give the operator the request's id: the server's log has the cause"
+    )
 
 
 def _manifest(error: InvalidManifest) -> dict[str, Any]:
@@ -91,8 +103,9 @@ TABLE: dict[type[Exception], Answer] = {
     UnknownWorker: Answer(404, "worker_not_found"),
     WorkerInUse: Answer(409, "worker_in_use"),
     InsufficientResources: Answer(507, "insufficient_resources", _resources),
-    StoreUnavailable: Answer(503, "service_unavailable"),
-    ArtifactStoreUnavailable: Answer(503, "service_unavailable"),
+    StoreUnavailable: Answer(503, "service_unavailable", message=_away("store")),
+    ArtifactStoreUnavailable: Answer(503, "service_unavailable", message=_away("artifact storage")),
+    ArchivedLogUnreadable: Answer(503, "service_unavailable"),
 }
 
 _HTTP = {
@@ -124,7 +137,12 @@ def install(app: Flask) -> None:
 
 
 def _handler(answer: Answer) -> Callable[[Exception], Response]:
-    return lambda error: problem(answer.status, answer.error, str(error), answer.more(error))
+    def handle(error: Exception) -> Response:
+        if answer.message is not None:
+            log.warning("request refused", extra={"request": g.get("request_id", ""), "why": str(error)})
+        return problem(answer.status, answer.error, answer.message or str(error), answer.more(error))
+
+    return handle
 
 
 def _refused(error: Refusal) -> Response:

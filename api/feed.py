@@ -120,18 +120,20 @@ class Hub:
         deadline = time.monotonic() + timeout_seconds
         with self.feed(task_id) as feed:
             cursor = feed.last_seq
-            task = self._task(task_id)
-            while task and not task.is_terminal and (left := deadline - time.monotonic()) > 0:
+            ended = self._ended(task_id)
+            while not ended and (left := deadline - time.monotonic()) > 0:
                 rows = feed.after(cursor, left)
                 # Taken before the task is read: an end behind this cursor is in that read, a later one in the feed.
                 cursor = rows[-1].record.last_seq if rows else feed.last_seq if rows is None else cursor
-                if rows is None or any(row.ends for row in rows):
-                    task = self._task(task_id)
-            return self._task(task_id) if task and not task.is_terminal else task
-
-    def _task(self, task_id: str) -> Task | None:
+                ended = (rows is None or any(row.ends for row in rows)) and self._ended(task_id)
         with self._database.read() as tx:
             return tasks.get(tx, task_id)
+
+    def _ended(self, task_id: str) -> bool:
+        """True when a task has ended, or is not there any more."""
+        with self._database.read() as tx:
+            task = tasks.look(tx, task_id)
+        return task is None or task.is_terminal
 
     def _watch(self) -> None:
         doorbell: Doorbell | None = None

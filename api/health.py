@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, Response, jsonify
+import logging
+from collections.abc import Mapping
+
+from flask import Blueprint, Response, g, jsonify
 
 import schemas
+from api import access
+from api.condition import PARTS
 from api.errors import problem
 from api.params import no_params
 from api.parts import parts
-from orchestrator.artifacts import ArtifactStoreUnavailable
-from orchestrator.broker.messages import BrokerUnavailable
-from orchestrator.models import WorkerState
-from orchestrator.store import workers
 from orchestrator.store.database import StoreUnavailable
+
+log = logging.getLogger(__name__)
 
 blueprint = Blueprint("health", __name__)
 
@@ -22,11 +25,11 @@ blueprint = Blueprint("health", __name__)
 def health() -> Response:
     """The API answers, and says of each part whether it does."""
     no_params()
-    trouble = _trouble()
+    trouble = _told()
     status = "degraded" if trouble else "healthy"
     return jsonify(
         status=status,
-        parts={name: trouble.get(name, "ok") for name in ("store", "broker", "artifacts", "engine")},
+        parts={name: trouble.get(name, "ok") for name in PARTS},
     )
 
 
@@ -40,36 +43,33 @@ def live() -> Response:
 def ready() -> Response:
     """503 with the reason when store or broker (in `up` also the engine) is not reachable."""
     no_params()
-    trouble = _trouble()
+    trouble = _told()
     if trouble:
-        why = "; ".join(f"{name}: {reason}" for name, reason in trouble.items())
-        return problem(503, "service_unavailable", f"not ready: {why}", {"details": trouble})
+        why = "; ".join(f"{name}: {reason.rstrip('.')}" for name, reason in trouble.items())
+        message = f"not ready: {why}; try again in a moment, the server's log has the causes with this request's id"
+        return problem(503, "service_unavailable", message, {"details": trouble})
     return jsonify(status="ready")
 
 
-def _trouble() -> dict[str, str]:
-    product = parts().product
-    found: dict[str, str] = {}
+def _told() -> dict[str, str]:
+    """Part → what is the matter; the causes go to the log, and to those who may see them."""
+    trouble = parts().condition.trouble()
+    if not trouble:
+        return {}
+    log.warning("not ready", extra={"request": g.request_id, **trouble})
+    if _may_see_causes(trouble):
+        return dict(trouble)
+    return dict.fromkeys(trouble, "not reachable")
+
+
+def _may_see_causes(trouble: Mapping[str, str]) -> bool:
+    """While the store is away nobody can be recognised; and each who asks would knock at it once more."""
+    if "store" in trouble:
+        return False
     try:
-        with product.database.read() as tx:
-            fleet = workers.all_of(tx)
-    except StoreUnavailable as error:
-        return {"store": str(error)}
-    try:
-        product.broker.ping()
-    except BrokerUnavailable as error:
-        found["broker"] = str(error)
-    try:
-        product.artifacts.ping()
-    except ArtifactStoreUnavailable as error:
-        found["artifacts"] = str(error)
-    if product.settings.embedded:
-        mine = [one for one in fleet if one.name == product.settings.worker_name]
-        if not mine or mine[0].state is not WorkerState.ACTIVE:
-            found["engine"] = "the worker of this `sandbox up` has not started yet"
-        elif mine[0].trouble:
-            found["engine"] = mine[0].trouble
-    return found
+        return access.may_see_causes()
+    except StoreUnavailable:
+        return False
 
 
 @blueprint.get("/api/v1/schemas/task")

@@ -46,24 +46,16 @@ class Buckets:
 
     def take(self, key: str, per_minute: int) -> Standing:
         """Take one from the bucket of `key`, if there is one."""
-        return self._look(key, per_minute, cost=1)
-
-    def standing(self, key: str, per_minute: int) -> Standing:
-        """What `take` would answer; nothing is taken."""
-        return self._look(key, per_minute, cost=0)
-
-    def _look(self, key: str, per_minute: int, *, cost: int) -> Standing:
         each = per_minute / 60
         with self._lock:
             now = self._clock()
             level, at = self._levels.get(key, (float(per_minute), now))
             level = min(float(per_minute), level + (now - at) * each)
             allowed = level >= 1
-            if cost:
-                level -= cost if allowed else 0
-                self._levels[key] = level, now
-                self._levels.move_to_end(key)
-                if len(self._levels) > self._most:
-                    self._levels.popitem(last=False)
+            level -= 1 if allowed else 0
+            self._levels[key] = level, now
+            self._levels.move_to_end(key)
+            if len(self._levels) > self._most:
+                self._levels.popitem(last=False)
         retry = 0 if allowed else max(1, math.ceil((1 - level) / each))
         return Standing(per_minute, int(level), (per_minute - level) / each, retry)

@@ -12,6 +12,7 @@ from datetime import datetime
 
 from flask import Blueprint, Response, request
 
+from api import lasting
 from api.access import permit
 from api.callers import Permit
 from api.errors import invalid_parameter
@@ -20,7 +21,7 @@ from api.params import Params
 from api.parts import Parts, parts
 from api.rendering import ALL, FORMATS, KEEP_ALIVE, STREAMS, Row, TextRenderer, sse_event
 from orchestrator import clock, journal
-from orchestrator.models import Kind, Record, Task
+from orchestrator.models import Kind, ListedTask, Record
 from orchestrator.services.cancel import TaskNotFound
 from orchestrator.store import tasks
 
@@ -61,11 +62,12 @@ def get_logs(task_id: str) -> Response:
     params = Params("follow", "stream", "since", "tail", "after", "attempt", "format")
     here = parts()
     with here.product.database.read() as tx:
-        task = tasks.get(tx, task_id)
+        task = tasks.look(tx, task_id)
     if task is None:
         raise TaskNotFound(task_id)
     wanted = _wanted(here, task, params)
     here.log_reader.check(task.id, wanted.cursor, attempt=wanted.attempt)  # later there is no status to say it with
+    lasting.begin()
     body = _stream(here, task, wanted, permit(), request.environ.get("gunicorn.socket"))
     response = Response(body, content_type=TYPES[wanted.form])
     response.headers["Cache-Control"] = "no-store"
@@ -73,7 +75,7 @@ def get_logs(task_id: str) -> Response:
     return response
 
 
-def _wanted(here: Parts, task: Task, params: Params) -> Wanted:
+def _wanted(here: Parts, task: ListedTask, params: Params) -> Wanted:
     following = params.flag("follow")
     form = params.choice("format", _preferred(following), FORMATS)
     stream = params.choice("stream", ALL, STREAMS)
@@ -121,7 +123,7 @@ def _preferred(following: bool) -> str:
     return "sse" if following else "text"
 
 
-def _attempts(task: Task, raw: str | None, *, resuming: bool) -> tuple[int | None, int]:
+def _attempts(task: ListedTask, raw: str | None, *, resuming: bool) -> tuple[int | None, int]:
     """(one attempt or None, else from this attempt on). The default is the latest, and what follows it.
 
     Who resumes gets the rest of the attempt it was reading, too: a retry may have begun in between.
@@ -159,7 +161,7 @@ class _Silence:
 
 
 def _stream(
-    here: Parts, task: Task, wanted: Wanted, allowed: Permit, connection: socket.socket | None
+    here: Parts, task: ListedTask, wanted: Wanted, allowed: Permit, connection: socket.socket | None
 ) -> Iterator[bytes]:
     """Render what is there, and with `follow` what comes, until the task has ended or the reader is not allowed."""
     yield b""  # the headers go out now, not with the first record: that may come in an hour
@@ -206,7 +208,7 @@ def _gone(connection: socket.socket | None) -> bool:
     return bool(poller.poll(0))
 
 
-def _rows(here: Parts, task: Task, wanted: Wanted, silence_left: Callable[[], float]) -> Iterator[list[Row]]:
+def _rows(here: Parts, task: ListedTask, wanted: Wanted, silence_left: Callable[[], float]) -> Iterator[list[Row]]:
     if not wanted.follow:
         yield from _stored_rows(here, task, wanted)
         return
@@ -216,14 +218,14 @@ def _rows(here: Parts, task: Task, wanted: Wanted, silence_left: Callable[[], fl
 
     def ended() -> bool:
         with here.product.database.read() as tx:
-            now = tasks.get(tx, task.id)
+            now = tasks.look(tx, task.id)
         return now is None or now.is_terminal
 
     with here.hub.feed(task.id) as feed:
         yield from follow(feed, wanted.cursor, read=read, silence_left=silence_left, ended=ended)
 
 
-def _stored_rows(here: Parts, task: Task, wanted: Wanted) -> Iterator[list[Row]]:
+def _stored_rows(here: Parts, task: ListedTask, wanted: Wanted) -> Iterator[list[Row]]:
     """What is stored now; what comes meanwhile is left to the next request."""
     cursor = wanted.cursor
     with here.product.database.read() as tx:

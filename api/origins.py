@@ -33,20 +33,21 @@ def check() -> None:
 
 
 def _check_host() -> None:
-    """Refuse foreign host names on loopback, or where the operator named ours.
+    """Refuse foreign host names, unless only tokens get in and the operator named no hosts.
 
-    A page whose name is re-bound to our address would pass as our own. An address cannot be re-bound, so only names
-    are looked at.
+    A page whose name is re-bound to our address would pass as our own, and on an open API that is all it needs: also on
+    an address that only a firewall or a container keeps from strangers. It has no token to send. An address cannot be
+    re-bound, so only names are looked at.
     """
     settings = parts().product.settings
-    if not settings.is_local and not settings.allowed_hosts:
-        return
     try:
         name = urlsplit(f"//{request.host}").hostname or ""
     except ValueError:  # such as an unclosed bracket
         name = ""
-    known = {*LOOPBACK, *settings.allowed_hosts, *(urlsplit(one).hostname for one in _allowed())}
-    if name in known or _is_address(name):
+    named = {*settings.allowed_hosts, *(urlsplit(one).hostname for one in _allowed())}
+    if name in {*LOOPBACK, settings.host.lower(), *named} or _is_address(name):
+        return
+    if not settings.is_local and not settings.allowed_hosts and parts().callers.is_closed:
         return
     message = (
         f"this server does not answer as {request.host[:200]!r}; call it as localhost or by its address, or name "

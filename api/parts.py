@@ -14,6 +14,7 @@ from orchestrator.product import Product
 
 if TYPE_CHECKING:
     from api.callers import Callers
+    from api.condition import Condition
     from api.metrics import Metrics
     from api.trail import Trail
 
@@ -30,6 +31,7 @@ class Parts:
     log_reader: LogReader
     callers: Callers
     trail: Trail
+    condition: Condition
 
     @property
     def policy(self) -> ManifestPolicy:

@@ -9,7 +9,12 @@ from dataclasses import dataclass
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Networks = tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
 
-_OF_A_PROXY = frozenset({"forwarded", "via", "x-real-ip"})
+_OF_A_PROXY = frozenset(
+    {
+        "forwarded", "via", "x-real-ip", "x-client-ip", "true-client-ip", "cf-connecting-ip", "cdn-loop",
+        "x-original-forwarded-for", "x-envoy-external-address",
+    }
+)  # fmt: skip
 _PREFIX_OF_A_PROXY = "x-forwarded-"
 SCHEMES = ("http", "https")
 

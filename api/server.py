@@ -11,6 +11,7 @@ import logging
 import os
 import socket
 import threading
+import time
 from contextlib import suppress
 from typing import Any
 
@@ -18,12 +19,18 @@ from gunicorn import util
 from gunicorn.app.base import BaseApplication
 from gunicorn.workers.gthread import ThreadWorker
 
+from api.capacity import THREADS
+from api.peer import peer_of
+from api.unfinished import SWEEP_SECONDS, TimedReader, Unfinished
 from orchestrator.settings import Settings
 
 log = logging.getLogger(__name__)
 
-THREADS = 1100
-"""Each follower and each waiting DELETE holds one; further requests queue."""
+HEAD_SECONDS = 15.0
+"""What a client may take for the handshake of TLS and the head of a request, together."""
+BODY_SECONDS = 60.0
+MOST_UNFINISHED = 200
+"""Connections of one address whose request has not arrived. A proxy sends what has arrived, so it has few of them."""
 STACK_BYTES = 512 << 10
 SILENT_CLIENT_MS = 60_000
 GRACEFUL_SECONDS = 2
@@ -80,15 +87,55 @@ class Server(BaseApplication):  # type: ignore[misc]
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]
-    """Says goodbye to a client in the thread that served it.
+    """Closes connections whose request does not come, and says goodbye to a client in the thread that served it.
 
-    gunicorn waits up to 2 s for the client to close its end, and does so in the one thread that accepts all
-    others: some readers that vanished would keep everybody out.
+    gunicorn bounds the wait for the first byte only; the rest of the head, the body and TLS's handshake it awaits
+    for ever, a thread for each. And at the end it waits up to 2 s for the client to close, and does so in the one
+    thread that accepts all others: some readers that vanished would keep everybody out.
     """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.unfinished = Unfinished(MOST_UNFINISHED, lambda address: peer_of(address, "", {}, ()).network)
+
+    def run(self) -> None:
+        """Serve until the process is told to end."""
+        threading.Thread(target=self._sweep, name="unfinished-requests", daemon=True).start()
+        super().run()
+
+    def _sweep(self) -> None:
+        warned_at = -60.0
+        while True:
+            time.sleep(SWEEP_SECONDS)
+            try:
+                closed = self.unfinished.sweep(crowded=self.nr_conns >= THREADS)
+            except Exception:  # without this thread anybody can keep all others out
+                log.exception("sweep of unfinished requests failed, going on")
+                continue
+            if closed and time.monotonic() - warned_at >= 60:
+                warned_at = time.monotonic()
+                log.warning("connections closed before their request had arrived", extra={"connections": closed})
+
+    def enqueue_req(self, conn: Any) -> None:
+        """Let a thread serve the connection. Called for new ones, and when one has bytes again."""
+        self.unfinished.begin(conn)
+        super().enqueue_req(conn)
+
+    def handle_request(self, req: Any, conn: Any) -> Any:
+        """Answer a request whose head has arrived; its body is read by the application."""
+        self.unfinished.end(conn)
+        req.body.reader = TimedReader(req.body.reader, conn, self.unfinished, BODY_SECONDS)
+        return super().handle_request(req, conn)
 
     def handle(self, conn: Any) -> Any:
         """Serve one request; false when the connection is to be closed."""
-        go_on = super().handle(conn)
+        go_on: Any = False
+        self.unfinished.limit(conn, HEAD_SECONDS)
+        try:
+            go_on = super().handle(conn)
+        finally:
+            if isinstance(go_on, bool):  # else nothing came, and it goes on waiting without a thread
+                self.unfinished.end(conn)
         if go_on is False:
             with suppress(OSError):  # closed already
                 # The connection itself, below TLS: gunicorn does not say goodbye in TLS either.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Any
 
 from flask import Blueprint, Response, g, jsonify, request
 
-from api import views
+from api import lasting, trail, views
 from api.access import caller, reach
 from api.errors import invalid_parameter
 from api.params import Params, json_body, json_object, no_params
@@ -34,9 +35,11 @@ MAX_REASON = 1000
 @blueprint.post("")
 def submit_task() -> tuple[Response, int] | Response:
     params, key = Params("dry_run"), _idempotency_key()
-    here = parts()
+    here, dry_run = parts(), params.flag("dry_run")
+    if dry_run:
+        trail.pass_over()
     parsed = manifest.parse(request.get_data(cache=False), request.content_type or "", policy=here.policy)
-    if params.flag("dry_run"):
+    if dry_run:
         return jsonify(parsed.definition)
     return _accepted(submit(here.product, parsed, idempotency_key=key, by=caller()))
 
@@ -83,6 +86,8 @@ def cancel_task(task_id: str) -> tuple[Response, int] | Response:
     wait = params.integer("wait", DEFAULT_WAIT_SECONDS, 0, MAX_WAIT_SECONDS)
     children = params.flag("children")
     product = parts().product
+    if wait:  # before anything is cancelled: who is refused has changed nothing
+        lasting.begin()
     if children:  # first: an answer 409 for a parent that has ended must not spare them
         _cancel_children(task_id, wish)
     task = cancel(product, task_id, wish)
@@ -131,17 +136,21 @@ def _cancelled(task: Any) -> tuple[Response, int] | Response:
 
 
 def _cancel_children(task_id: str, wish: Wish) -> None:
-    product = parts().product
-    waiting = [task_id]
+    """Cancel all below a task. An id may come back after retention, so a task may stand below itself."""
+    product, owner = parts().product, reach(Scope.TASK_CANCEL)
+    seen, waiting = {task_id}, [task_id]
     while waiting:
         with product.database.read() as tx:
-            children = tasks.children_of(tx, waiting.pop(), owner=reach(Scope.TASK_CANCEL))
+            children = [one for one in tasks.children_of(tx, waiting.pop(), owner=owner) if one not in seen]
+        seen.update(children)
         waiting += children
         for child in children:
             try:
-                cancel(product, child, wish)
-            except AlreadyTerminal:
+                task = cancel(product, child, wish)
+            except (AlreadyTerminal, TaskNotFound):  # retention may have removed it since
                 continue
+            status = HTTPStatus.OK if task.is_terminal else HTTPStatus.ACCEPTED
+            parts().trail.add(trail.entry(child, status))
 
 
 def _states(raw: str | None) -> tuple[State, ...]:

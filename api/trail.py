@@ -66,26 +66,38 @@ class Trail:
 
 
 def entry_of(response: Response) -> Entry | None:
-    """The entry for the present request; None for one that changes nothing, or that no caller made.
+    """The entry for the present request; None for one that changes nothing, is passed over, or that no caller made.
 
     Refusals for want of a token are in the log alone: else anybody could fill the store.
     """
-    who: Caller | None = g.get("caller")
     action = g.rule.action if "rule" in g else None
-    if who is None or action is None or request.method in {"GET", "HEAD", "OPTIONS"}:
+    if g.get("caller") is None or action is None or request.method in {"GET", "HEAD", "OPTIONS"}:
+        return None
+    if g.get("passed_over"):
         return None
     named = request.view_args or {}
     subject = named.get("task_id") or named.get("name") or response.headers.get("Location", "").rpartition("/")[2]
+    return entry(subject, response.status_code)
+
+
+def entry(subject: str, status: int) -> Entry:
+    """An entry of what the present request does to `subject`: for a request that changes more than it names."""
+    who: Caller = g.caller
     return Entry(
         at=clock.now(),
         token=who.token_id,
         owner=who.owner,
         remote=g.peer.address,
-        action=action,
+        action=g.rule.action,
         subject=audit.plain(subject) or None,
-        status=response.status_code,
+        status=status,
         request_id=g.request_id,
     )
+
+
+def pass_over() -> None:
+    """Keep no entry of the present request: it only asks what would be."""
+    g.passed_over = True
 
 
 def _log_instead(entries: list[Entry], why: str) -> None:

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from orchestrator import clock
 from orchestrator.manifest.git_names import without_password
-from orchestrator.models import Artifact, Attempt, Task, Worker, WorkerState
+from orchestrator.models import Artifact, Attempt, ListedTask, Task, Worker, WorkerState
 from orchestrator.placement import NOTHING
 from orchestrator.states import State
 from orchestrator.store.workers import as_host
@@ -38,7 +38,7 @@ def accepted(task: Task) -> dict[str, Any]:
     }
 
 
-def list_item(task: Task) -> dict[str, Any]:
+def list_item(task: ListedTask) -> dict[str, Any]:
     return {
         "id": task.id,
         "task_id": task.id,

@@ -48,43 +48,51 @@ class Cancellation:
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
-    """One row of the list, and all that `GET /tasks/{id}` needs."""
+class ListedTask:
+    """What a list shows of a task. A definition may have 2 MiB, so it is in `Task` alone.
+
+    `owner`: whose token submitted it; None: nobody's, the API was open.
+    """
 
     id: str
     name: str
     labels: dict[str, str]
     priority: int
     parent_id: str | None
-    rerun_of: str | None
-    definition: dict[str, Any]
+    owner: str | None
     state: State
     state_message: str | None
     attempt: int
-    fence: int
     worker: str | None
-    requested: Resources
-    counted_attempts: int
-    uncounted_losses: int
     created_at: datetime
     started_at: datetime | None
     state_changed_at: datetime
     finished_at: datetime | None
-    preserve_until: datetime | None
-    purged_at: datetime | None
     exit_code: int | None
-    outcome: Outcome | None
-    applied: dict[str, Any] | None
-    cancellation: Cancellation | None
     output_bytes: int
     last_activity_at: datetime | None
-    next_seq: int
-    owner: str | None = None
-    """Whose token submitted it; None: nobody's, the API was open."""
 
     @property
     def is_terminal(self) -> bool:
         return self.state in TERMINAL
+
+
+@dataclass(frozen=True, slots=True)
+class Task(ListedTask):
+    """All of a task: what `GET /tasks/{id}` shows, and what decides about it."""
+
+    rerun_of: str | None
+    definition: dict[str, Any]
+    fence: int
+    requested: Resources
+    counted_attempts: int
+    uncounted_losses: int
+    preserve_until: datetime | None
+    purged_at: datetime | None
+    outcome: Outcome | None
+    applied: dict[str, Any] | None
+    cancellation: Cancellation | None
+    next_seq: int
 
     @property
     def claim(self) -> Claim:

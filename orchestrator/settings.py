@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from orchestrator import secret_settings
+from orchestrator import secret_settings, web_names
 from orchestrator.artifacts import UnusableArtifactsUrl, parse_location
 from orchestrator.fault_points import Fault, parse
 from orchestrator.profiles import Profile, load_profiles
@@ -264,6 +264,8 @@ def load(environment: Mapping[str, str] | None = None, *, embedded: bool = False
     }
     values.update(chosen)
     read.errors += secret_settings.faults(values, read.names)
+    read.errors += web_names.host_faults("SANDBOX_ALLOWED_HOSTS", values["allowed_hosts"])
+    read.errors += web_names.origin_faults("SANDBOX_ALLOWED_ORIGINS", values["allowed_origins"])
     try:
         parse_location(values["artifacts_url"])
     except UnusableArtifactsUrl as error:

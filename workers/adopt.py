@@ -13,20 +13,19 @@ from orchestrator.models import Attempt as AttemptRow
 from orchestrator.models import Claim, Task
 from orchestrator.services.cancel import conclude_cancelled
 from orchestrator.services.conclude import CancelRequested, give_back
-from orchestrator.states import RAN, State
+from orchestrator.states import RAN
 from orchestrator.store import attempts as attempt_rows
 from orchestrator.store.database import StoreUnavailable
 from workers import boot_clock
 from workers.attempt import Attempt
-from workers.custody import destroy_sandbox, start_pump
+from workers.custody import destroy_sandbox
 from workers.equipment import Equipment
 from workers.keeper_client import KeeperRefused, KeeperUnavailable
 from workers.output import Progress
 from workers.sandbox.labels import claim_of
 from workers.sandbox.port import EngineUnavailable, Found, Image, SandboxError
-from workers.secret_custody import recall
 from workers.supervisor import Verdict
-from workers.way_out import count_on, reopen_way_out
+from workers.way_out import count_on
 from workers.workspace import AttemptDirectory
 
 log = logging.getLogger(__name__)
@@ -59,7 +58,7 @@ def adopt(
             log.exception("attempt not taken back yet", extra={"task": task.id, "attempt": row.number})
             failures.append(error)
     restore_preserved(equipment)
-    remove_orphans(equipment, held())
+    remove_orphans(equipment, held)
     if failures:
         raise failures[0]
 
@@ -107,7 +106,10 @@ def _give_back(equipment: Equipment, claim: Claim, why: str) -> None:
 
 
 def restored(equipment: Equipment, task: Task, row: AttemptRow) -> Attempt:
-    """An attempt as it was when the worker before us died, with its undo and its output pump."""
+    """An attempt as it was when the worker before us died, with its undo.
+
+    Nothing of it is started here: what fails now is tried again, and would run twice.
+    """
     attempt = Attempt(equipment, task, row.claim, state=task.state, commit=row.commit, sandbox=row.sandbox)
     if row.image and row.image_digest:
         # Its id is not stored: the sandbox is there, and nothing more is made of the image.
@@ -121,12 +123,8 @@ def restored(equipment: Equipment, task: Task, row: AttemptRow) -> Attempt:
     except OSError as error:  # it ends all the same, without what lies there
         log.error("the disk of an attempt is lost", extra={"task": task.id, "error": str(error)})  # noqa: TRY400
     attempt.running_since = time.monotonic() - (_ran(row) or 0.0)
-    recall(attempt)
-    progress = Progress.load(row.spool_offset, row.output_bytes, row.dropped_bytes)
-    start_pump(attempt, progress)
+    attempt.progress = Progress.load(row.spool_offset, row.output_bytes, row.dropped_bytes)
     count_on(attempt)
-    if task.state is State.RUNNING:
-        reopen_way_out(attempt)
     return attempt
 
 
@@ -154,8 +152,11 @@ def restore_preserved(equipment: Equipment) -> None:
             log.warning("disk of a preserved sandbox not mounted", extra={"task": row.task_id, "error": str(error)})
 
 
-def remove_orphans(equipment: Equipment, busy: Iterable[Claim] = ()) -> None:
-    """Destroy sandboxes and directories of this worker that belong to no live and no preserved attempt."""
+def remove_orphans(equipment: Equipment, held: Callable[[], Collection[Claim]]) -> None:
+    """Destroy sandboxes and directories of this worker that belong to no live and no preserved attempt.
+
+    Nothing is touched of an attempt in `held()`, nor a directory that somebody has locked: both are being seen to.
+    """
     settings = equipment.product.settings
     sandboxes = equipment.backend.find()
     directories = list(settings.work_dir.iterdir()) if settings.work_dir.exists() else []
@@ -163,7 +164,7 @@ def remove_orphans(equipment: Equipment, busy: Iterable[Claim] = ()) -> None:
         keep = {row.claim for _, row in attempt_rows.live_on(tx, settings.worker_name)}
         keep |= attempt_rows.preserved_on(tx, settings.worker_name)
         keep |= {row.claim for _, row in attempt_rows.uncollected_on(tx, settings.worker_name)}
-    keep |= set(busy)
+    keep |= set(held())  # after the read: an attempt that it shows as ended may be removing what it had
     for found in sandboxes:
         claim = claim_of(found.labels)
         if claim not in keep:
@@ -174,7 +175,7 @@ def remove_orphans(equipment: Equipment, busy: Iterable[Claim] = ()) -> None:
     for directory in directories:
         if directory.name not in names:
             with _others_first():
-                AttemptDirectory(directory).destroy()
+                AttemptDirectory(directory).destroy(wait=False)
 
 
 @contextmanager

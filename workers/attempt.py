@@ -29,7 +29,7 @@ from workers.git import Credentials, GitSandbox
 from workers.git_access import secret_parts
 from workers.log_redaction import LIVE
 from workers.network.entry import Entrance
-from workers.output import OutputPump
+from workers.output import OutputPump, Progress
 from workers.patience import patiently
 from workers.redaction import NOTHING_SECRET, Redactor
 from workers.sandbox.labels import ROLE_EGRESS, ROLE_GIT, ROLE_TASK, labels
@@ -68,9 +68,9 @@ class Attempt:
 
     `verdict` is what is stored of its ending so far, for a worker that must go on with it. `uncollected`: what it
     left could not be stored, so its directory stays. `secrets` maps names to values; they are kept here only, never
-    written anywhere; `withheld`: why they are not known any more, so that nothing of its output may be shown. `traffic`
-    counts what its
-    sandbox and its helpers send and are refused; `way_out` is open while the command of an `outbound` task runs.
+    written anywhere; `withheld`: why they are not known any more, so that nothing of its output may be shown.
+    `progress` is how far its output was stored when this worker took it. `traffic` counts what its sandbox and its
+    helpers send and are refused; `way_out` is open while the command of an `outbound` task runs.
     """
 
     equipment: Equipment
@@ -84,6 +84,7 @@ class Attempt:
     sandbox: str | None = None
     runtime: str | None = None
     pump: OutputPump | None = None
+    progress: Progress = field(default_factory=Progress)
     running_since: float | None = None
     phase_deadline: float = float("inf")
     spooled_bytes: int = 0

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from orchestrator import clock
 from orchestrator.artifacts import ArtifactStore, TooLarge
@@ -143,7 +143,7 @@ class Collector:
         if os.fstat(source.fileno()).st_size > left:
             raise TooLarge(left)
         key = f"{self._prefix}/{len(found.stored)}"
-        stored = self._store.put(key, source, limit=left)
+        stored = self._store.put(key, cast(BinaryIO, _Readable(source)), limit=left)
         found.total_bytes += stored.size_bytes
         found.stored.append(
             Artifact(
@@ -157,6 +157,19 @@ class Collector:
                 key=key,
             )
         )
+
+
+class _Readable:
+    """What a storage reads from: a fault of the task's disk refuses this file, and is not taken for the storage's."""
+
+    def __init__(self, source: BinaryIO) -> None:
+        self._source = source
+
+    def read(self, size: int = -1) -> bytes:
+        try:
+            return self._source.read(size)
+        except OSError as error:
+            raise Refused(f"it cannot be read ({error.strerror})") from error
 
 
 def name_fault(path: str) -> str | None:

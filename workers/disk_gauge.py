@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import os
 import stat
 import time
 from collections.abc import Generator
 from contextlib import closing, suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 from workers import disk_image
 
-WALK_SECONDS = 5.0
 LEAST_INODES = 1024
 MAX_DEPTH = 128
 BLOCK_BYTES = 512
@@ -25,15 +24,19 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """What is in use. `full` says of what nothing is left (`SPACE`, `INODES`); `broken`: the kernel takes no writes."""
+    """What is in use. `full` says of what nothing is left (`SPACE`, `INODES`); `broken`: the kernel takes no writes.
+
+    `at_least`: not everything could be looked at, and more may be in use.
+    """
 
     bytes_used: int
     full: str | None = None
     broken: bool = False
+    at_least: bool = False
 
 
-def of_file_system(top: Path) -> Use:
-    """The use of a mounted file system, by the kernel's count. Raises `OSError`."""
+def of_file_system(top: int) -> Use:
+    """The use of the file system of a descriptor, by the kernel's count. Raises `OSError`."""
     found = os.statvfs(top)
     size, free = found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize
     full = None
@@ -45,16 +48,18 @@ def of_file_system(top: Path) -> Use:
     return Use(size - found.f_bfree * found.f_frsize, full, broken)
 
 
-def of_tree(top: Path, limit_bytes: int, *, seconds: float = WALK_SECONDS) -> Use:
-    """The use of a directory tree, by looking at each of its files; as much as was seen in `seconds`.
+def of_tree(top: int, limit_bytes: int, *, seconds: float = math.inf) -> Use:
+    """The use of the tree below a directory's descriptor, by looking at each file; what was seen in `seconds`.
 
-    As many files as an ext4 of this size would hold are too many, and so are directories nested too deep to be looked
+    Without `seconds` no number of small files hides a large one; only how many there may be bounds the walk. As many
+    files as an ext4 of this size would hold are too many, and so are directories nested too deep to be looked
     into. Follows no link, crosses no mount. Raises `OSError` when `top` cannot be read.
     """
     most, deadline = max(limit_bytes // disk_image.BYTES_PER_INODE, LEAST_INODES), time.monotonic() + seconds
+    directory = os.open(".", _DIRECTORY, dir_fd=top)
     total = count = 0
     linked: set[int] = set()
-    with closing(_below(os.open(top, _DIRECTORY), top.lstat().st_dev, 1)) as below:
+    with closing(_below(directory, os.fstat(top).st_dev, 1)) as below:
         for found, depth in below:
             count += 1
             if found.st_nlink > 1 and not stat.S_ISDIR(found.st_mode):
@@ -67,7 +72,7 @@ def of_tree(top: Path, limit_bytes: int, *, seconds: float = WALK_SECONDS) -> Us
             if count > most or depth > MAX_DEPTH:
                 return Use(total, INODES)
             if time.monotonic() > deadline:
-                break
+                return Use(total, at_least=True)
     return Use(total)
 
 

@@ -13,7 +13,8 @@ import shutil
 import struct
 import subprocess
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from workers import loop_device
@@ -34,10 +35,19 @@ _SHUT_DOWN = 0x8004587D
 """EXT4_IOC_SHUTDOWN."""
 _WITHOUT_LOG = struct.pack("=I", 2)
 """EXT4_GOING_FLAGS_NOLOGFLUSH."""
+_LOOP_MAJOR = 7
+"""The number of the loop devices' driver, in Linux for good (devices.txt)."""
+_ROOT_INODE = 2
+"""The root directory of every ext4."""
+_PLACE = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class DiskUnavailable(OSError):
     """A task's disk could not be made or mounted; the message says why."""
+
+
+class MkfsMissing(DiskUnavailable):
+    """The program that makes file systems is not installed."""
 
 
 def journal_bytes(size_bytes: int) -> int:
@@ -60,7 +70,7 @@ def make(image: Path, size_bytes: int) -> None:
     """Make the file system in the file `image`, which must not exist. Raises `OSError`."""
     program = shutil.which("mkfs.ext4") or shutil.which("mkfs.ext4", path=_ALSO_THERE)
     if program is None:
-        raise DiskUnavailable("mkfs.ext4 is not installed; install e2fsprogs")
+        raise MkfsMissing("mkfs.ext4 is not installed; install e2fsprogs")
     with image.open("xb") as file:
         os.fchmod(file.fileno(), 0o600)
         file.truncate(image_bytes(size_bytes))
@@ -97,9 +107,28 @@ def mount_device(device: Path, top: Path) -> None:
 def is_mounted(top: Path) -> bool:
     """Tell whether a file system is mounted at `top`. Raises `OSError` when that cannot be seen."""
     try:
-        return top.lstat().st_dev != top.parent.lstat().st_dev
+        with opened(top) as (_, mounted):
+            return mounted
     except (FileNotFoundError, NotADirectoryError):
         return False
+
+
+@contextmanager
+def opened(top: Path) -> Iterator[tuple[int, bool]]:
+    """A descriptor of the directory `top` (`O_PATH`), and whether a file system is mounted there. Raises `OSError`.
+
+    Both tell of one moment, and the descriptor stays what it was: a path may lead to the file system below by the next
+    step, when somebody unmounts.
+    """
+    parent = os.open(top.parent, _PLACE)
+    try:
+        directory = os.open(top.name, _PLACE, dir_fd=parent)
+        try:
+            yield directory, os.fstat(directory).st_dev != os.fstat(parent).st_dev
+        finally:
+            os.close(directory)
+    finally:
+        os.close(parent)
 
 
 def discard(top: Path) -> None:
@@ -113,26 +142,38 @@ def discard(top: Path) -> None:
         while not _unmounted(top):
             if time.monotonic() > deadline:
                 log.warning("a task's disk is in use, its space is freed when that ends", extra={"disk": str(top)})
-                loop_device.unmount(top, loop_device.DETACH)
+                _unmounted(top, loop_device.DETACH)
                 break
             time.sleep(0.02)
 
 
 def _shut_down(top: Path) -> None:
-    """Without this, an unmount waits until gigabytes that nobody wants any more are written (7 s for one)."""
-    with suppress(OSError):  # a kernel that cannot do that unmounts all the same
-        directory = os.open(top, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    """Without this, an unmount waits until gigabytes that nobody wants any more are written (7 s for one).
+
+    It ends all use of a file system at once, the host's too: what it is given is looked at by its descriptor.
+    """
+    with suppress(OSError), opened(top) as (directory, mounted):  # a kernel that cannot do that unmounts all the same
+        if not mounted or not _is_root_on_loop_device(directory):
+            return
+        readable = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
         try:
-            fcntl.ioctl(directory, _SHUT_DOWN, _WITHOUT_LOG)
+            fcntl.ioctl(readable, _SHUT_DOWN, _WITHOUT_LOG)
         finally:
-            os.close(directory)
+            os.close(readable)
 
 
-def _unmounted(top: Path) -> bool:
+def _is_root_on_loop_device(directory: int) -> bool:
+    found = os.fstat(directory)
+    return os.major(found.st_dev) == _LOOP_MAJOR and found.st_ino == _ROOT_INODE
+
+
+def _unmounted(top: Path, flags: int = 0) -> bool:
+    """Unmount, or find that another one has; False when it is in use. Raises `OSError`."""
     try:
-        loop_device.unmount(top)
+        loop_device.unmount(top, flags)
     except OSError as error:
-        if error.errno != errno.EBUSY:
+        if error.errno == errno.EBUSY:
+            return False
+        if error.errno not in (errno.EINVAL, errno.ENOENT) or is_mounted(top):
             raise
-        return False
     return True

@@ -16,6 +16,7 @@ from orchestrator.fault_points import reach
 from orchestrator.journal import StaleClaim
 from orchestrator.models import Task
 from orchestrator.outcomes import LOST_HINT, Outcome, Reason, failure, stopped
+from orchestrator.quantities import size_text
 from orchestrator.services.cancel import conclude_cancelled, confirmed
 from orchestrator.services.conclude import CancelRequested, conclude
 from orchestrator.services.purge import storage_prefix
@@ -30,10 +31,13 @@ from workers.git import PatchFailed, make_patch
 from workers.helper import HelperStopped
 from workers.patience import patiently
 from workers.records import artifact_stored, gap
-from workers.room import wait_for_room
+from workers.room import no_room, wait_for_room
+from workers.sandbox.labels import ROLE, ROLE_GIT, SERVES, claim_of
 from workers.sandbox.port import EngineUnavailable, Inspection, SandboxError, SandboxGone
 from workers.supervisor import Verdict
+from workers.tree import Refused
 from workers.way_out import close_way_out
+from workers.workspace import sandbox_user_id
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +48,9 @@ STORE_TRIES = 5
 ENDED_BY_SIGNAL = (128 + 9, 128 + 15)
 REMOVAL_SECONDS = 0.5
 ENGINE_RETRY_SECONDS = 1.0
+LOOK_OPTIONS = (
+    "--network none --cap-drop ALL --security-opt no-new-privileges --read-only --pids-limit 256 --memory 1g --cpus 1"
+)
 
 
 def finish(attempt: Attempt, verdict: Verdict, outcome: Outcome | None) -> None:
@@ -234,6 +241,9 @@ def _of_disk(attempt: Attempt, outcome: Outcome) -> Outcome:
         return outcome
     gauge = attempt.disk_gauge
     gauge.look_at_end()
+    if gauge.at_least:
+        seen = f"at least {size_text(gauge.peak_bytes)} of vm.disk ({size_text(gauge.limit_bytes)}) was in use"
+        attempt.say(f"{seen}: there are more files than could be looked at when the command had ended")
     return disk_outcomes.of_failure(outcome, gauge.limit_bytes, full=gauge.full, broken=gauge.broken)
 
 
@@ -264,11 +274,23 @@ def drain(attempt: Attempt) -> None:
     attempt.equipment.writer.write(attempt.claim, [gap("the end of the log could not be stored in collect_timeout")])
 
 
+def forget_spool(attempt: Attempt) -> None:
+    """What was printed is stored, all of it: it must not lie here with its secrets while the artifacts wait."""
+    if attempt.pump is None or not attempt.pump.complete:
+        return
+    try:
+        attempt.directory.discard_spool()
+    except OSError as error:
+        log.warning("spool not removed yet", extra={"task": attempt.claim.task_id, "error": str(error)})
+
+
 def _collect(attempt: Attempt, outcome: Outcome) -> Outcome:
     """Store the artifacts; a user's failure stays what it is even when that does not work."""
     if attempt.verdict.get("collected") or not leaves_anything(attempt):
         return outcome
-    wait_for_room(attempt)
+    trouble = attempt.verdict.get("dropped") or wait_for_room(attempt)
+    if trouble:
+        return _dropped(attempt, outcome, trouble)
     deadline = time.monotonic() + attempt.manifest.lifecycle.collect_timeout_seconds
     attempt.phase_deadline = deadline
     if not attempt.directory.workspace.is_dir():  # the store was restored to a time before this attempt's end
@@ -286,10 +308,22 @@ def _collect(attempt: Attempt, outcome: Outcome) -> Outcome:
                 break
             time.sleep(2 ** (number - 1))
     attempt.verdict.pop("collected")
+    trouble = no_room(attempt.equipment.product.settings) if attempt.interrupted() else None
+    if trouble:  # the wait for room was cut short
+        return _dropped(attempt, outcome, trouble)
     attempt.uncollected = True
+    forget_spool(attempt)
     attempt.say("the artifacts stay on the worker's host, which goes on trying to store them")
     hint = f"worker {attempt.equipment.product.settings.worker_name} keeps them and tries again; see `sandbox doctor`"
     return _without_artifacts(outcome, why, hint)
+
+
+def _dropped(attempt: Attempt, outcome: Outcome, trouble: str) -> Outcome:
+    """Kept, the artifacts would hold the task's disk, and perhaps that is what fills the host."""
+    _remember(attempt, dropped=trouble)  # the next worker does not wait again
+    attempt.say(f"the artifacts are dropped for want of space: {trouble}")
+    hint = f"free space on the host of worker {attempt.equipment.product.settings.worker_name}, and run the task again"
+    return _without_artifacts(outcome, f"they were dropped for want of space: {trouble}", hint)
 
 
 def _without_artifacts(outcome: Outcome, why: str, hint: str) -> Outcome:
@@ -309,23 +343,39 @@ def gather(attempt: Attempt, deadline: float) -> Collection:
     limits = CollectLimits(settings.artifact_max_count, settings.artifact_max_bytes, deadline)
     store, prefix = attempt.equipment.product.artifacts, storage_prefix(claim.task_id)
     collector = Collector(store, claim, prefix, limits, attempt.redactor.redact)
-    if attempt.commit is not None:
+    attempt.directory.unlock()
+    if attempt.commit is not None and not attempt.verdict.get("patch_failed"):
         _add_patch(attempt, collector, attempt.commit)
     collector.collect(attempt.directory.workspace, attempt.manifest.lifecycle.artifact_patterns)
     return collector.collection
 
 
 def _add_patch(attempt: Attempt, collector: Collector, commit: str) -> None:
-    git = attempt.git(ignore_signals=True)
+    """A patch that could not be made is not tried again: the task's own filters run in it."""
     try:
-        patch = make_patch(git, attempt.directory, commit)
-    except PatchFailed as error:
-        attempt.say(str(error))
-    except (HelperStopped, SandboxError, EngineUnavailable) as error:
-        attempt.say(f"no patch could be made: {error}")
-    else:
+        _destroy_helpers(attempt)
+        patch = make_patch(attempt.git(ignore_signals=True), attempt.directory, commit)
         if patch is not None:
             collector.add_file(patch, f"{attempt.claim.task_id}.patch")
+    except PatchFailed as error:
+        why = str(error)
+    except (HelperStopped, SandboxError, EngineUnavailable, Refused, OSError) as error:
+        why = f"no patch could be made: {error}"
+    else:
+        return
+    attempt.verdict = attempt.verdict | {"patch_failed": True}
+    known = {name: fact for name, fact in attempt.verdict.items() if name != "collected"}
+    attempt.equipment.writer.write(attempt.claim, [attempt.words(why)], verdict=known)
+
+
+def _destroy_helpers(attempt: Attempt) -> None:
+    """Git of a worker that was killed while it made the patch still writes to the same place."""
+    backend = attempt.equipment.backend
+    mine = [one for one in backend.find() if claim_of(one.labels) == attempt.claim]
+    helpers = {one.id for one in mine if one.labels.get(ROLE) == ROLE_GIT}
+    for one in mine:
+        if one.id in helpers or one.labels.get(SERVES) in helpers:
+            backend.destroy(one.id)
 
 
 def store_artifacts(attempt: Attempt, found: Collection, **facts: Any) -> None:
@@ -387,7 +437,9 @@ def _preserve_hint(attempt: Attempt, outcome: Outcome) -> str | None:
     if attempt.state not in RAN:
         return None
     workspace = shlex.quote(f"{attempt.directory.workspace}:/workspace")
-    look = f"docker run --rm -it --network none -v {workspace} -w /workspace {shlex.quote(attempt.image.name)} sh"
+    # Our own image and not as root: the task wrote the files, and most often chose its own image.
+    image, user = shlex.quote(attempt.equipment.git_image), f"{sandbox_user_id()}:{sandbox_user_id()}"
+    look = f"docker run --rm -it {LOOK_OPTIONS} --user {user} -v {workspace} -w /workspace {image} sh"
     copy = f"docker cp {attempt.sandbox[:12]}:/workspace ./{attempt.claim.task_id}"
     worker = attempt.equipment.product.settings.worker_name
     inside = f"on worker {worker}: look inside with `{look}`; copy files out with `{copy}`"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from importlib import metadata
 
 from orchestrator import clock
 from orchestrator.manifest import Repository
-from orchestrator.models import Overcommit, Resources, Worker, WorkerState
+from orchestrator.models import Claim, Overcommit, Resources, Worker, WorkerState
 from orchestrator.placement import Host
 from orchestrator.product import Product
 from orchestrator.store.workers import as_host
@@ -37,7 +38,8 @@ NETWORK_MODES = ("isolated", "outbound")
 class Equipment:
     """Shared by all attempts of this process. Thread-safe.
 
-    `entry`: how a listener of this worker gets into a sandbox.
+    `entry`: how a listener of this worker gets into a sandbox. `salvage_failures`: how often this process could not
+    bring in what an attempt left; guarded by `salvaging`.
     """
 
     product: Product
@@ -51,6 +53,7 @@ class Equipment:
     full_network: FullNetwork
     outages: Outages = field(default_factory=Outages)
     salvaging: threading.Lock = field(default_factory=threading.Lock)
+    salvage_failures: Counter[Claim] = field(default_factory=Counter)
 
     @cached_property
     def disks(self) -> TaskDisks:

@@ -213,8 +213,13 @@ def make_patch(git: GitSandbox, directory: AttemptDirectory, commit: str) -> Pat
     result = git.run(DIFF, variables, mounts, "/")
     if result.exit_code != 0:
         raise PatchFailed(f"no patch could be made: {last_words(result)}")
+    directory.unlock()
     patch = directory.git_out / PATCH_NAME
-    found = patch.lstat()
+    try:
+        found = patch.lstat()
+    except OSError as error:
+        words = f"what git had written cannot be read ({error.strerror}); a filter of the repository may remove it"
+        raise PatchFailed(f"no patch could be made: {words}") from error
     if not stat.S_ISREG(found.st_mode):  # a program that the task's configuration names ran beside git
         raise PatchFailed("no patch could be made: a filter of the repository replaced it by something else")
     return patch if found.st_size else None

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from workers.demux import Demultiplexer
 from workers.egress import EgressReport
 from workers.sandbox import launcher
-from workers.sandbox.port import SandboxBackend, SandboxSpec
+from workers.sandbox.port import SandboxBackend, SandboxError, SandboxSpec
 
 OUTPUT_BYTES = 256 << 10
 TICK_SECONDS = 0.2
@@ -52,12 +52,14 @@ def run_helper(
     """
     sandbox = backend.create(spec)
     try:
+        if faults := backend.inspect(sandbox, spec).mismatches:
+            raise SandboxError(f"the engine did not apply: {'; '.join(faults)}")
         stream = backend.attach(sandbox)
         try:
             backend.start(sandbox)
             opened = network(sandbox) if network else nullcontext()
             with opened as egress:
-                _send(stream, launcher.gate_script(command, environment, directory, files=files))
+                _send(stream, launcher.gate_script(command, environment, directory, files=files), interrupted, deadline)
                 stdout, stderr = _read(stream, interrupted, deadline)
         finally:
             os.close(stream)
@@ -66,11 +68,28 @@ def run_helper(
         backend.destroy(sandbox)
 
 
-def _send(stream: int, data: bytes) -> None:
-    """Write all of it. A sandbox that has ended already takes nothing: its exit code tells."""
-    with suppress(BrokenPipeError, ConnectionResetError):
-        while data:
-            data = data[os.write(stream, data) :]
+def _send(stream: int, data: bytes, interrupted: Callable[[], bool], deadline: float) -> None:
+    """Write all of it, never waiting for an engine that hangs. Raises `HelperStopped`.
+
+    A sandbox that has ended already takes nothing: its exit code tells.
+    """
+    waiting = select.poll()
+    waiting.register(stream, select.POLLOUT)
+    os.set_blocking(stream, False)
+    try:
+        with suppress(BrokenPipeError, ConnectionResetError):
+            while data:
+                _check(interrupted, deadline)
+                if waiting.poll(TICK_SECONDS * 1000):
+                    with suppress(BlockingIOError):
+                        data = data[os.write(stream, data) :]
+    finally:
+        os.set_blocking(stream, True)
+
+
+def _check(interrupted: Callable[[], bool], deadline: float) -> None:
+    if interrupted() or time.monotonic() >= deadline:
+        raise HelperStopped("its time is over, or the task was asked to end")
 
 
 def _read(stream: int, interrupted: Callable[[], bool], deadline: float) -> tuple[str, str]:
@@ -78,8 +97,7 @@ def _read(stream: int, interrupted: Callable[[], bool], deadline: float) -> tupl
     waiting = select.poll()  # `select` fails beyond descriptor 1023
     waiting.register(stream, select.POLLIN)
     while True:
-        if interrupted() or time.monotonic() >= deadline:
-            raise HelperStopped("its time is over, or the task was asked to end")
+        _check(interrupted, deadline)
         if not waiting.poll(TICK_SECONDS * 1000):
             continue
         received = b""

@@ -21,9 +21,11 @@ def hand_over(attempt: Attempt, stream: int, *, output_only: bool = False) -> No
     """
     equipment, sandbox = attempt.equipment, sandbox_of(attempt)
     try:
-        # The mark says whose doing the end was: the keeper's, not the command's.
+        # The mark says whose doing the end was: the keeper's, not the command's. On a full disk there is none, and
+        # the stop must go on: a failed redirection of `:`, a special builtin, would end the shell.
         mark = attempt.directory.stopped_by_keeper
-        stop = ["/bin/sh", "-c", ': > "$0"; exec "$@"', str(mark), *equipment.backend.stop_argv(sandbox)]
+        marking = '{ true > "$0"; } 2> /dev/null; exec "$@"'
+        stop = ["/bin/sh", "-c", marking, str(mark), *equipment.backend.stop_argv(sandbox)]
         kept = keepsake(attempt)
         equipment.keeper.hold(sandbox, stream, attempt.directory.spool, stop, output_only=output_only, keepsake=kept)
     finally:

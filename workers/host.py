@@ -386,7 +386,7 @@ class WorkerHost:
             pause = min(ORPHANS_SECONDS, 12 * self._product.settings.heartbeat_seconds)
             try:
                 salvage(self._equipment)
-                remove_orphans(self._equipment, self._claims())
+                remove_orphans(self._equipment, self._claims)
             except EXPECTED as error:
                 log.warning("tidying incomplete", extra={"error": str(error)})
             except Exception:

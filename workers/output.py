@@ -104,6 +104,7 @@ class OutputPump:
         self._ended = threading.Event()
         self._hurry = threading.Event()
         self._abandoned = threading.Event()
+        self._complete = False
         self._thread = threading.Thread(target=self._run, name=f"output-{claim.task_id}", daemon=True)
 
     def start(self) -> None:
@@ -122,10 +123,16 @@ class OutputPump:
     def abandoned(self) -> bool:
         return self._abandoned.is_set()
 
+    @property
+    def complete(self) -> bool:
+        """True once everything that the spool holds is stored."""
+        return self._complete
+
     def _run(self) -> None:
         try:
             self._pump()
             self._finish()
+            self._complete = not self.abandoned
         except StaleClaim:
             log.info("claim lost, output is dropped", extra={"task": self._claim.task_id})
         except Exception as error:  # the attempt must end even when its log cannot be read
@@ -196,6 +203,8 @@ class OutputPump:
         records: list[NewRecord] = []
         for one in taken:
             if isinstance(one, Gap):
+                for stream, masked in self._redaction.sever().items():
+                    records += self._lines(stream, masked, at)
                 records += [*self._held_rows(at), gap(one.message)]
             else:
                 records += self._lines(one.stream, self._redaction.take(one.stream, one.data), at)

@@ -49,6 +49,12 @@ class OutputRedaction:
         self._told = True
         return f"the rest of the output is withheld: {self._withheld}"
 
+    def sever(self) -> dict[str, bytes]:
+        """What stands for what is held back, by stream: what follows may not be what followed it."""
+        if self.withholding or self._streams is None:
+            return {}
+        return {name: mask for name, stream in self._streams.items() if (mask := stream.sever())}
+
     def finish(self) -> dict[str, bytes]:
         """What was held back, by stream: nothing follows."""
         if self.withholding or self._streams is None:

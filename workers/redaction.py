@@ -121,6 +121,15 @@ class RedactedStream:
         spans = [(0, len(data))] if len(data) >= SHORTEST_BYTES else self._redactor.spans(data)
         return self._shown(data, spans, len(data))
 
+    def sever(self) -> bytes:
+        """Mask what is held back now: it may be the beginning of a secret whose rest is lost. It stays held, masked,
+        so that its rest is masked as well if that does follow. Fewer bytes than a secret has are shown.
+        """
+        if len(self._held) < SHORTEST_BYTES or self._masked >= len(self._held):
+            return b""
+        begun, self._masked = self._masked > 0, len(self._held)
+        return b"" if begun else _MASK
+
     def held(self) -> Held | None:
         """What is to be stored, for a successor to go on exactly here."""
         if not self._held:

@@ -1,4 +1,4 @@
-"""Nothing is collected onto a disk of the host that is nearly full: the artifacts wait where they lie."""
+"""Nothing is collected onto a disk of the host that is nearly full: the artifacts wait a while where they lie."""
 
 from __future__ import annotations
 
@@ -15,23 +15,30 @@ from workers.patience import patiently
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 1.0
+LONGEST_SECONDS = 3600.0
+"""What waits holds its task's disk, which may be what fills the host: no `collect_timeout` lets it wait for longer."""
 
 
-def wait_for_room(attempt: Attempt) -> None:
-    """Return when there is room for the artifacts, or something asks the attempt to end. Raises `StaleClaim`.
+def wait_for_room(attempt: Attempt) -> str | None:
+    """Return None when there is room for the artifacts, or something asks the attempt to end. Raises `StaleClaim`.
 
-    For as long as it takes: nothing is lost meanwhile, and the operator is told by the task and by the worker.
+    Else return why there is none, after `collect_timeout`. The operator is told by the task and by the worker.
     """
-    trouble = no_room(attempt.equipment.product.settings)
+    settings = attempt.equipment.product.settings
+    trouble = no_room(settings)
     if trouble is None:
-        return
+        return None
+    deadline = time.monotonic() + min(attempt.manifest.lifecycle.collect_timeout_seconds, LONGEST_SECONDS)
     log.warning("collection waits", extra={"task": attempt.claim.task_id, "why": trouble})
     attempt.say(f"the artifacts are not collected yet: {trouble}")
     _announce(attempt, f"the command ended; its artifacts wait: {trouble}")
-    while not attempt.interrupted() and no_room(attempt.equipment.product.settings):
+    while not attempt.interrupted() and (trouble := no_room(settings)):
+        if time.monotonic() >= deadline:
+            return trouble
         time.sleep(LOOK_SECONDS)
     log.info("collection goes on", extra={"task": attempt.claim.task_id})
     _announce(attempt, "the command ended; its output is being stored")
+    return None
 
 
 def _announce(attempt: Attempt, message: str) -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from orchestrator.fault_points import reach
 from orchestrator.journal import StaleClaim
@@ -27,19 +28,20 @@ from workers.git import CloneFailed, clone
 from workers.helper import HelperStopped
 from workers.keeper_client import KeeperRefused, KeeperUnavailable
 from workers.network.full import FullNetworkUnavailable
-from workers.output import Progress
 from workers.salvage import leave_behind
 from workers.sandbox.launcher import gate_script
 from workers.sandbox.port import EngineUnavailable, ImageUnavailable, SandboxError
-from workers.secret_custody import guard
+from workers.secret_custody import guard, recall
 from workers.secrets.resolver import SecretUnavailable, resolve, sources_of
 from workers.supervisor import Limits, Verdict
-from workers.way_out import open_way_out, proxy_environment
+from workers.way_out import open_way_out, proxy_environment, reopen_way_out
 from workers.workspace import WORKSPACE_TARGET
 
 log = logging.getLogger(__name__)
 
 Step = Callable[[Attempt], None]
+
+KEEPER_RETRY_SECONDS = 1.0
 
 
 def resolve_secrets(attempt: Attempt) -> None:
@@ -93,8 +95,9 @@ def create_sandbox(attempt: Attempt) -> None:
     attempt.undo.callback(destroy_sandbox, attempt)
     attempt.sandbox = sandbox
     reach("sandbox_created")
+    _refuse_faults(backend.inspect(sandbox, attempt.spec()).mismatches)  # its `sh`, from the start on, is the image's
     hold_output(attempt)
-    start_pump(attempt, Progress())
+    start_pump(attempt, attempt.progress)
     reach("output_held")
     attempt.check()
     if attempt.manifest.vm.network_mode == "full":
@@ -104,13 +107,16 @@ def create_sandbox(attempt: Attempt) -> None:
     attempt.check()
 
 
+def _refuse_faults(faults: Sequence[str]) -> None:
+    if faults:
+        raise StepFailed(failure(Reason.SANDBOX_ERROR, f"the engine did not apply: {'; '.join(faults)}"))
+
+
 def verify_sandbox(attempt: Attempt) -> None:
-    """Compare what the engine applied with what was asked for, before any of the task's code runs."""
+    """Compare what is in force with what was asked for, before the gate opens."""
     backend, spec = attempt.equipment.backend, attempt.spec()
     found = backend.inspect(sandbox_of(attempt), spec)
-    mismatches = [*found.mismatches, *cgroup_limits.faults(found.process_id, sandbox_of(attempt), spec)]
-    if mismatches:
-        raise StepFailed(failure(Reason.SANDBOX_ERROR, f"the engine did not apply: {'; '.join(mismatches)}"))
+    _refuse_faults([*found.mismatches, *cgroup_limits.faults(found.process_id, sandbox_of(attempt), spec)])
     if not found.running:
         hint = "the image must hold /bin/sh: the gate of the sandbox is a shell script"
         message = f"the sandbox of image {attempt.image_name} ended before its gate (exit code {found.exit_code})"
@@ -152,6 +158,28 @@ def open_gate(attempt: Attempt) -> None:
     reach("gate_opened")
 
 
+def take_up(attempt: Attempt) -> None:
+    """Go on with the output, and the way out, of a command that a worker before us left running.
+
+    Here and not in the adoption: a source of secrets that is away would hold up every attempt after this one.
+    """
+    try:
+        _recall_patiently(attempt)
+    finally:
+        start_pump(attempt, attempt.progress)
+    if attempt.state is State.RUNNING:
+        reopen_way_out(attempt)
+
+
+def _recall_patiently(attempt: Attempt) -> None:
+    while True:
+        try:
+            return recall(attempt, attempt.pause)
+        except KeeperUnavailable as error:
+            log.warning("output waits", extra={"task": attempt.claim.task_id, "error": str(error)})
+            attempt.pause(KEEPER_RETRY_SECONDS)
+
+
 def supervise(attempt: Attempt) -> None:
     """Wait for the first ending."""
     lifecycle = attempt.manifest.lifecycle
@@ -175,7 +203,7 @@ STEPS: tuple[Step, ...] = (
     open_gate,
     supervise,
 )
-FROM_RUNNING: tuple[Step, ...] = (supervise,)
+FROM_RUNNING: tuple[Step, ...] = (take_up, supervise)
 
 
 def run(attempt: Attempt, steps: tuple[Step, ...] = STEPS) -> None:
@@ -222,10 +250,12 @@ def _to_its_end(attempt: Attempt, steps: tuple[Step, ...]) -> None:
 
 def resume_ending(attempt: Attempt, verdict: Verdict) -> None:
     """Go on with an attempt that was being ended when its worker died. Never raises."""
-    run(attempt, (lambda _: _leave(verdict),))
+    run(attempt, (lambda one: _go_on_ending(one, verdict),))
 
 
-def _leave(verdict: Verdict) -> None:
+def _go_on_ending(attempt: Attempt, verdict: Verdict) -> None:
+    with suppress(Stopped):  # it is being ended, for the reason that is stored
+        take_up(attempt)
     raise Stopped(verdict)
 
 

@@ -6,8 +6,10 @@ artifacts the storage did not take. The host's worker brings it in as soon as it
 
 from __future__ import annotations
 
+import errno
 import logging
 import time
+from contextlib import suppress
 from dataclasses import replace
 
 from orchestrator.artifacts import ArtifactStoreUnavailable
@@ -17,12 +19,13 @@ from orchestrator.models import Claim, Task
 from orchestrator.store import attempts as attempt_rows
 from workers.attempt import Attempt
 from workers.custody import destroy_sandbox, start_pump
-from workers.ending import drain, gather, leaves_anything, store_artifacts
+from workers.ending import drain, forget_spool, gather, leaves_anything, store_artifacts
 from workers.equipment import Equipment
 from workers.journal_writer import LateWriter
 from workers.keeper_client import KeeperRefused
 from workers.output import Progress
 from workers.patience import patiently
+from workers.records import gap
 from workers.sandbox.labels import ROLE, ROLE_TASK, claim_of
 from workers.sandbox.port import SandboxError, SandboxGone
 from workers.secret_custody import recall
@@ -31,6 +34,8 @@ from workers.workspace import AttemptDirectory
 log = logging.getLogger(__name__)
 
 STOP_WAIT_SECONDS = 10.0
+TRIES = 5
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def salvage(equipment: Equipment, only: Claim | None = None) -> None:
@@ -46,7 +51,7 @@ def salvage(equipment: Equipment, only: Claim | None = None) -> None:
                 continue
             try:
                 _bring_in(equipment, task, row)
-            except (SandboxError, KeeperRefused, ValueError) as error:  # the others must not wait for this one
+            except (SandboxError, KeeperRefused) as error:  # the others must not wait for this one
                 log.warning("what an attempt left stays for now", extra={"task": task.id, "error": str(error)})
 
 
@@ -58,20 +63,47 @@ def _bring_in(equipment: Equipment, task: Task, row: AttemptRow) -> None:
     try:
         if attempt.directory.root.exists():
             stop_now(attempt)
-            attempt.directory.restore()
             found = _found(attempt)
             _store_all(attempt, row)
             attempt.say(f"worker {row.worker} had attempt {row.number} again ({found}) and stored what it had left")
             log.info("what an attempt left was stored", extra={"task": task.id, "attempt": row.number})
     except StaleClaim:
         log.info("nothing to collect any more", extra={"task": task.id, "attempt": row.number})
-    except (ArtifactStoreUnavailable, OSError) as error:
-        log.warning("what an attempt left cannot be stored yet", extra={"task": task.id, "error": str(error)})
-        return
+    except (ArtifactStoreUnavailable, OSError, ValueError) as error:
+        if _passes(equipment, row.claim, error):
+            log.warning("what an attempt left cannot be stored yet", extra={"task": task.id, "error": str(error)})
+            return
+        _write_off(attempt, row, error)
+    equipment.salvage_failures.pop(row.claim, None)
     if not row.preserved:  # which is destroyed when its time is over
         destroy_sandbox(attempt)
-        attempt.directory.destroy()
     _say_collected(attempt)
+    if not row.preserved:
+        try:
+            attempt.directory.destroy()
+        except OSError as error:  # an orphan from here on, which is removed as soon as that can be done
+            log.warning("directory not removed yet", extra={"task": task.id, "error": str(error)})
+
+
+def _passes(equipment: Equipment, claim: Claim, error: Exception) -> bool:
+    """Tell whether another try makes sense: a storage comes back, a full disk gets room; else only a few times."""
+    if isinstance(error, ArtifactStoreUnavailable):
+        return True
+    if isinstance(error, OSError) and error.errno in FULL:
+        return True
+    equipment.salvage_failures[claim] += 1
+    return equipment.salvage_failures[claim] < TRIES
+
+
+def _write_off(attempt: Attempt, row: AttemptRow, error: Exception) -> None:
+    """Say what is lost. What the worker cannot read now, it could not read tomorrow."""
+    lost = gap(
+        f"what attempt {row.number} left on worker {row.worker} is lost (the end of its log, and artifacts that are "
+        f"not listed): it could not be read in {TRIES} tries: {error}"
+    )
+    log.error("what an attempt left is lost", extra={"task": row.task_id, "error": str(error)})
+    with suppress(StaleClaim):
+        attempt.equipment.writer.write(attempt.claim, [lost])
 
 
 def _say_collected(attempt: Attempt) -> None:
@@ -83,12 +115,18 @@ def _say_collected(attempt: Attempt) -> None:
 
 
 def _store_all(attempt: Attempt, row: AttemptRow) -> None:
-    if attempt.sandbox is not None:
-        recall(attempt)
+    recall(attempt, time.sleep)
+    if attempt.sandbox is not None and attempt.directory.spool.is_dir():  # else it is stored already
         start_pump(attempt, Progress.load(row.spool_offset, row.output_bytes, row.dropped_bytes))
         drain(attempt)
-    if attempt.verdict.get("collected") or not leaves_anything(attempt) or not attempt.directory.workspace.is_dir():
+        forget_spool(attempt)
+    done = attempt.verdict.get("collected") or attempt.verdict.get("dropped")
+    if done or not leaves_anything(attempt):
         return
+    attempt.directory.restore()
+    if not attempt.directory.workspace.is_dir():
+        return
+    attempt.equipment.product.artifacts.ping()  # while it is away, no filter of the task's is run for nothing
     attempt.within(attempt.manifest.lifecycle.collect_timeout_seconds)
     found = gather(attempt, attempt.phase_deadline)
     store_artifacts(attempt, found, verdict=attempt.verdict | {"collected": True})

@@ -14,8 +14,7 @@ import hmac
 import json
 import logging
 import secrets
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from workers.attempt import Attempt
 from workers.keeper_client import KeeperRefused
@@ -26,6 +25,7 @@ from workers.secrets.resolver import SecretUnavailable, resolve, sources_of
 log = logging.getLogger(__name__)
 
 _FORM = 1
+_NOT_KEPT = "the keeper does not hold the values of the task's secrets"
 
 
 def guard(attempt: Attempt) -> None:
@@ -57,16 +57,20 @@ def keepsake(attempt: Attempt) -> str | None:
     return json.dumps({"form": _FORM, "values": values})
 
 
-def recall(attempt: Attempt) -> None:
+def recall(attempt: Attempt, pause: Callable[[float], None]) -> None:
     """Give an attempt of a worker before us its secrets again, or the reason why its output must be withheld.
 
-    Raises `KeeperUnavailable`.
+    `pause` waits so many seconds for a source that is away. Raises `KeeperUnavailable`, and what `pause` raises: the
+    output is to be withheld then, too.
     """
     if not attempt.manifest.secrets or attempt.sandbox is None:
         return
-    attempt.secrets = _kept(attempt, attempt.sandbox) or _fetched_again(attempt)
+    attempt.withheld = f"{_NOT_KEPT}, and the task was asked to end before they were fetched again"
+    attempt.secrets = _kept(attempt, attempt.sandbox) or _fetched_again(attempt, pause)
     _guard_hosts(attempt)
-    if not attempt.secrets:
+    if attempt.secrets:
+        attempt.withheld = None
+    else:
         log.warning("output withheld", extra={"task": attempt.claim.task_id, "why": attempt.withheld})
 
 
@@ -84,17 +88,15 @@ def _kept(attempt: Attempt, sandbox: str) -> dict[str, str]:
     return {name: base64.b64decode(value).decode() for name, value in stored["values"].items()}
 
 
-def _fetched_again(attempt: Attempt) -> dict[str, str]:
+def _fetched_again(attempt: Attempt, pause: Callable[[float], None]) -> dict[str, str]:
     settings = attempt.equipment.product.settings
     try:
-        found = resolve(attempt.manifest.secrets, sources_of(settings), settings.worker_name, time.sleep)
+        found = resolve(attempt.manifest.secrets, sources_of(settings), settings.worker_name, pause)
     except SecretUnavailable as error:
-        attempt.withheld = f"the keeper of this worker died with the task's secrets, and {error}"
+        attempt.withheld = f"{_NOT_KEPT}, and {error}"
         return {}
     if not _is_sealed(attempt, found):
-        attempt.withheld = (
-            "the keeper of this worker died with the task's secrets, and their sources give other values by now"
-        )
+        attempt.withheld = f"{_NOT_KEPT}, and their sources give other values by now"
         return {}
     return found
 
@@ -109,9 +111,10 @@ def _seal(attempt: Attempt) -> None:
 def _is_sealed(attempt: Attempt, values: Mapping[str, str]) -> bool:
     try:
         salt, _, known = attempt.directory.secrets_seal.read_text(encoding="ascii").partition(":")
-    except FileNotFoundError:
+        salted = bytes.fromhex(salt)
+    except (OSError, ValueError):  # not there, or not readable: nobody can tell
         return False
-    return hmac.compare_digest(known, _hash(bytes.fromhex(salt), values))
+    return hmac.compare_digest(known, _hash(salted, values))
 
 
 def _hash(salt: bytes, values: Mapping[str, str]) -> str:

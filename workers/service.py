@@ -45,7 +45,7 @@ def serve(settings: Settings) -> None:
     Raises `WorkerRunsAlready`, `UnusableRegistryConfig`.
     """
     end_with_parent()
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # secrets are in this memory: they never reach a disk
+    _set_limits()
     if settings.registry_config is not None:
         registry_config.read(settings.registry_config)
     product = open_product(settings)
@@ -72,6 +72,13 @@ def serve(settings: Settings) -> None:
         # The attempts' threads go on until the very end; leaving without joining them is what adoption is for.
         logging.shutdown()
         os._exit(0)
+
+
+def _set_limits() -> None:
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # secrets are in this memory: they never reach a disk
+    # Each connection of a sandbox holds two descriptors: with the usual 1024, eight tasks would starve the others.
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 @contextmanager

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import logging
 import os
 import secrets
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -18,6 +23,12 @@ log = logging.getLogger(__name__)
 IMAGE_NAME = "disk.img"
 TOP_NAME = "disk"
 WATCH_SECONDS = 5.0
+LONGEST_REST_SECONDS = 60.0
+"""A tree that takes long to add up is left alone for a multiple of that time, but never for longer than this."""
+AGAIN_SECONDS = 60.0
+"""So long a moment's failure to mount is taken for the truth."""
+_LASTING = {errno.EPERM, errno.EACCES, errno.ENODEV, errno.ENXIO, errno.ENOTTY, errno.ENOSYS}
+"""This kernel, or what this process may do, does not let it mount images: time alone changes nothing of that."""
 _PROBE_BYTES = 1 << 20
 
 
@@ -52,7 +63,10 @@ class ImageDisk:
 class WatchedDisk:
     """Nothing refuses anything; a task that wrote too much is ended when the worker sees it."""
 
-    mechanism = f"watched every {WATCH_SECONDS:g} s"
+    mechanism = (
+        f"watched every {WATCH_SECONDS:g} s, or {LONGEST_REST_SECONDS:g} s where there are very many files; "
+        "a file that is deleted and still open is not seen"
+    )
 
     def create(self, root: Path, size_bytes: int) -> None:  # noqa: ARG002 - the watch knows the size
         top = root / TOP_NAME
@@ -63,28 +77,64 @@ class WatchedDisk:
 def restore(root: Path) -> None:
     """Mount the image of an attempt again, which a boot of the host has unmounted. Raises `OSError`."""
     image, top = root / IMAGE_NAME, root / TOP_NAME
-    with _restoring:  # two mounts of one image would destroy it
+    if not image.exists():
+        return
+    with locked(root):  # two mounts of one image would destroy it
         if image.exists() and top.exists() and not disk_image.is_mounted(top):
             disk_image.mount(image, top)
             log.info("a task's disk is mounted again", extra={"disk": str(top)})
 
 
-_restoring = threading.Lock()
+def destroy(root: Path, *, wait: bool = True) -> None:
+    """Remove an attempt's directory and its disk; harmless when there is none, or when another one is first.
 
-
-def destroy(root: Path) -> None:
-    """Remove an attempt's directory and its disk; harmless when there is none.
-
-    Raises `OSError`: nothing is removed through a mount that could not be taken away.
+    Raises `OSError`: nothing is removed through a mount that could not be taken away; `BlockingIOError` where somebody
+    has it `locked`, unless told to `wait`.
     """
-    if disk_image.is_mounted(root / TOP_NAME):
-        disk_image.discard(root / TOP_NAME)
-        reach("disk_unmounted")
-    tree.remove(root)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(root, wait=wait))
+        except FileNotFoundError:
+            return
+        except NotADirectoryError:  # nothing of ours, and nothing can be mounted in it
+            tree.remove(root)
+            return
+        if disk_image.is_mounted(root / TOP_NAME):
+            disk_image.discard(root / TOP_NAME)
+            reach("disk_unmounted")
+        tree.remove(root)
+
+
+@contextmanager
+def locked(root: Path, *, wait: bool = True) -> Iterator[None]:
+    """Keep all others, threads and processes alike, from mounting and removing the directory `root`.
+
+    Raises `FileNotFoundError` when it is not there, or not there any more after a wait: what another one made in its
+    place is none of the caller's business. Raises `BlockingIOError` when it is locked and not to be waited for.
+    """
+    directory = tree.open_directory(root)
+    try:
+        try:
+            fcntl.flock(directory, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError as error:
+            raise BlockingIOError(errno.EAGAIN, "another thread or process is at work in it", str(root)) from error
+        if not os.path.samestat(os.fstat(directory), root.lstat()):
+            raise FileNotFoundError(errno.ENOENT, "another one has replaced it", str(root))
+        yield
+    finally:
+        os.close(directory)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why no image can be mounted here; `lasting`: not by a moment's state of the host."""
+
+    why: str
+    lasting: bool
 
 
 class TaskDisks:
-    """Chooses the kind of disk for this process, once. Thread-safe.
+    """Chooses the kind of disk for this process: once, unless a moment's failure decided. Thread-safe.
 
     `sees(path)` asks the engine whether it has what is mounted there; it may raise `EngineUnavailable`.
     """
@@ -94,38 +144,57 @@ class TaskDisks:
         self._sees = sees
         self._lock = threading.Lock()
         self._chosen: TaskDisk | None = None
+        self._until = 0.0
 
     def chosen(self) -> TaskDisk:
         """Return the kind of disk that tasks get here. Raises `EngineUnavailable`: ask again."""
         with self._lock:
-            if self._chosen is None:
-                why = why_no_images(self._work_dir, self._sees)
-                self._chosen = WatchedDisk() if why else ImageDisk()
-                log.info("disks of tasks", extra={"mechanism": self._chosen.mechanism, "because": why})
+            if self._chosen is None or time.monotonic() >= self._until:
+                refusal = refusal_of_images(self._work_dir, self._sees)
+                self._chosen = WatchedDisk() if refusal else ImageDisk()
+                passing = refusal is not None and not refusal.lasting
+                self._until = time.monotonic() + AGAIN_SECONDS if passing else float("inf")
+                because = refusal.why if refusal else None
+                log.info("disks of tasks", extra={"mechanism": self._chosen.mechanism, "because": because})
             return self._chosen
 
 
 def why_no_images(work_dir: Path, sees: Callable[[Path], bool]) -> str | None:
+    """See `refusal_of_images`."""
+    refusal = refusal_of_images(work_dir, sees)
+    return refusal.why if refusal else None
+
+
+def refusal_of_images(work_dir: Path, sees: Callable[[Path], bool]) -> Refusal | None:
     """Try it: make an image below `work_dir`, mount it, ask the engine for it. None when all of that works.
 
-    Raises `EngineUnavailable`. Nothing of it is left; what a killed process leaves is removed as an orphan.
+    Raises `EngineUnavailable`. Nothing of it is left; what a killed process leaves is removed as an orphan, and locked
+    against that is what a living one has in work: a worker may run here while `sandbox doctor` tries.
     """
     if os.geteuid() != 0:
-        return "only root may mount file systems"
+        return Refusal("only root may mount file systems", lasting=True)
     root = work_dir / f".disk-probe-{secrets.token_hex(4)}"
     inside = root / TOP_NAME / "seen"
     try:
         work_dir.mkdir(parents=True, exist_ok=True, mode=0o711)
         root.mkdir()
-        (root / TOP_NAME).mkdir()
-        try:
-            disk_image.make(root / IMAGE_NAME, _PROBE_BYTES)
-            disk_image.mount(root / IMAGE_NAME, root / TOP_NAME)
-            inside.mkdir()
-            seen = sees(inside)
-        finally:
-            disk_image.discard(root / TOP_NAME)
-            tree.remove(root)
+        with locked(root):
+            try:
+                (root / TOP_NAME).mkdir()
+                disk_image.make(root / IMAGE_NAME, _PROBE_BYTES)
+                disk_image.mount(root / IMAGE_NAME, root / TOP_NAME)
+                inside.mkdir()
+                seen = sees(inside)
+            finally:
+                disk_image.discard(root / TOP_NAME)
+                tree.remove(root)
     except OSError as error:
-        return f"no file system can be mounted below {work_dir}: {error}"
-    return None if seen else f"the engine does not see what this process mounts below {work_dir}"
+        return Refusal(f"no file system can be mounted below {work_dir}: {error}", lasting=_is_lasting(error))
+    if seen:
+        return None
+    return Refusal(f"the engine does not see what this process mounts below {work_dir}", lasting=True)
+
+
+def _is_lasting(error: OSError) -> bool:
+    no_loop_devices = error.errno == errno.ENOENT and str(error.filename) == str(loop_device.CONTROL)
+    return isinstance(error, disk_image.MkfsMissing) or error.errno in _LASTING or no_loop_devices

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -13,12 +14,14 @@ from workers import disk_gauge, disk_image
 from workers.disk_gauge import Use
 from workers.sandbox.port import EngineUnavailable, SandboxError
 from workers.supervisor import Signals
-from workers.task_disk import WATCH_SECONDS
+from workers.task_disk import LONGEST_REST_SECONDS, WATCH_SECONDS
 from workers.workspace import AttemptDirectory
 
 LOOK_SECONDS = 1.0
 IDLE_SHARE = 20
-"""A round that takes long is followed by a pause of so many times its length: watching must not load the host."""
+"""A disk that takes long to measure rests for so many times that: watching must not load the host."""
+LAST_LOOK_SECONDS = 5.0
+"""A command that has ended does not wait for longer than this until it is known whether its disk was full."""
 WRITES = BEFORE_RUNNING | {State.RUNNING}
 """The states in which a disk can grow by what the task, or the clone of its repository, does."""
 
@@ -29,7 +32,7 @@ class DiskGauge:
     `full` says of what there was nothing left at some time. `look` and `measure` are called by the two watching
     threads, `look` also by the attempt's own at its end; what they keep only grows. `writable_layer` gives the bytes
     that the engine holds of a writable root (None where the root is read-only); it may raise `EngineUnavailable`,
-    `SandboxError`.
+    `SandboxError`. `at_least`: the last look did not see everything in its time, and more may be in use.
     """
 
     def __init__(
@@ -41,6 +44,8 @@ class DiskGauge:
         self.peak_bytes = 0
         self.full: str | None = None
         self.broken = False
+        self.at_least = False
+        self._rests_until = 0.0
 
     @property
     def is_image(self) -> bool:
@@ -49,22 +54,32 @@ class DiskGauge:
 
     def look(self) -> None:
         """Ask the kernel for the use of an image; costs microseconds. Does nothing for a watched directory."""
-        with suppress(OSError):  # it is being made or removed
-            if self.is_image:
-                use = disk_gauge.of_file_system(self._directory.disk)
+        with suppress(OSError), disk_image.opened(self._directory.disk) as (top, image):  # else being made or removed
+            if image:
+                use = disk_gauge.of_file_system(top)
                 self._keep(use.bytes_used, use)
 
-    def measure(self) -> bool:
-        """Add up what no kernel counts; tell whether it is more than the task may have."""
+    def measure_if_rested(self) -> bool:
+        """`measure`, but of what took long the last time only after a rest."""
+        began = time.monotonic()
+        if began < self._rests_until:
+            return False
+        exceeded = self.measure()
+        ended = time.monotonic()
+        self._rests_until = ended + min(IDLE_SHARE * (ended - began), LONGEST_REST_SECONDS)
+        return exceeded
+
+    def measure(self, seconds: float = math.inf) -> bool:
+        """Add up what no kernel counts, as much as `seconds` allow; tell whether it is more than the task may have."""
         with suppress(OSError, EngineUnavailable, SandboxError):  # it is being made or removed, or not started yet
-            image = self.is_image
-            if image and self._writable_layer is None:
-                return False
-            use = (
-                disk_gauge.of_file_system(self._directory.disk)
-                if image
-                else disk_gauge.of_tree(self._directory.disk, self.limit_bytes)
-            )
+            with disk_image.opened(self._directory.disk) as (top, image):
+                if image and self._writable_layer is None:
+                    return False
+                use = (
+                    disk_gauge.of_file_system(top)
+                    if image
+                    else disk_gauge.of_tree(top, self.limit_bytes, seconds=seconds)
+                )
             total = use.bytes_used + (self._writable_layer() if self._writable_layer else 0)
             self._keep(total, use)
             return total > self.limit_bytes or (not image and use.full is not None)
@@ -73,13 +88,14 @@ class DiskGauge:
     def look_at_end(self) -> None:
         """The last look, at a command that has failed: nothing of the task writes any more."""
         self.look()
-        if self.measure():
+        if self.measure(LAST_LOOK_SECONDS):
             self.full = self.full or disk_gauge.SPACE
 
     def _keep(self, bytes_used: int, use: Use) -> None:
         self.peak_bytes = max(self.peak_bytes, bytes_used)
         self.full = self.full or use.full
         self.broken = self.broken or use.broken
+        self.at_least = use.at_least
 
 
 class Watched(Protocol):
@@ -107,13 +123,10 @@ class TaskDiskWatch:
 
     def measure_often(self) -> None:
         """End tasks that wrote too much where no kernel holds them to their size."""
-        pause = WATCH_SECONDS
-        while not self._stop.wait(pause):
-            began = time.monotonic()
+        while not self._stop.wait(WATCH_SECONDS):
             for attempt in self._writing():
-                if attempt.disk_gauge.measure():
+                if attempt.disk_gauge.measure_if_rested():
                     attempt.signals.disk_exceeded()
-            pause = max(WATCH_SECONDS, IDLE_SHARE * (time.monotonic() - began))
 
     def _writing(self) -> list[Watched]:
         return [attempt for attempt in self._attempts() if attempt.state in WRITES]

@@ -34,9 +34,15 @@ def open_directory(path: Path) -> int:
 def walk(top: Path, *, wanted: Callable[[str], bool], refuse: Callable[[str, str], None]) -> Iterator[tuple[str, int]]:
     """Yield (relative path, descriptor of its directory) of every entry that is no directory, in a fixed order.
 
-    Only directories that are `wanted` are looked into; one that cannot be is given to `refuse` with the reason.
+    Only directories that are `wanted` are looked into; one that cannot be, `top` too (as "."), is given to `refuse`
+    with the reason.
     """
-    yield from _below(open_directory(top), "", 0, wanted, refuse)
+    try:
+        descriptor = open_directory(top)
+    except OSError as error:
+        refuse(".", f"the workspace cannot be opened: {error.strerror}")
+        return
+    yield from _below(descriptor, "", 0, wanted, refuse)
 
 
 def _below(
@@ -44,8 +50,12 @@ def _below(
 ) -> Iterator[tuple[str, int]]:
     """Closes `descriptor`."""
     try:
-        with os.scandir(descriptor) as entries:
-            kinds = sorted((entry.is_dir(follow_symlinks=False), entry.name) for entry in entries)
+        try:
+            with os.scandir(descriptor) as entries:
+                kinds = sorted((entry.is_dir(follow_symlinks=False), entry.name) for entry in entries)
+        except OSError as error:
+            refuse(prefix or ".", f"it cannot be listed: {error.strerror}")
+            return
         for is_directory, name in kinds:
             path = prefix + name
             if not is_directory:

@@ -33,6 +33,8 @@ CALM_SECONDS = 0.2
 """Between two looks: a burst of denials goes into the log together."""
 COUNTS_SECONDS = 60.0
 REOPEN_SECONDS = 2.0
+LOOK_SECONDS = 5.0
+"""Between two questions to the engine whether the sidecar runs."""
 PROXY = f"http://{ADDRESS[0]}:{ADDRESS[1]}"
 NO_PROXY = "localhost,127.0.0.1,::1"
 
@@ -102,6 +104,8 @@ class WayOut:
         attempt.traffic.learning = attempt.profile.learn_egress
         self._listener: Listener | None = None
         self._gone = False
+        self._told_why = ""
+        self._looked_at = time.monotonic()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._tell, name=f"way-out-{attempt.claim.task_id}", daemon=True)
 
@@ -127,27 +131,30 @@ class WayOut:
             log.warning("sidecar not removed yet", extra={"task": self._attempt.claim.task_id, "error": str(error)})
 
     def _tell(self) -> None:
+        task, failed, told = self._attempt.claim.task_id, "", ""
         try:
-            self._until_closed()
+            while not self._closing.is_set():
+                try:
+                    if failed != told:
+                        told = failed
+                        self._attempt.say(f"the way to the network was not looked after for a moment: {failed}")
+                    self._until_closed()
+                except StaleClaim:
+                    raise
+                except Exception as error:  # the way itself stands; nobody would open it again, or tell of it
+                    log.exception("way out not looked after", extra={"task": task})
+                    failed = f"{type(error).__name__}: {error}"
+                    self._closing.wait(REOPEN_SECONDS)
         except StaleClaim:
-            log.info("way out closed: another one has this attempt", extra={"task": self._attempt.claim.task_id})
-        except Exception:
-            log.exception("way out closed", extra={"task": self._attempt.claim.task_id})
+            log.info("way out closed: another one has this attempt", extra={"task": task})
         finally:
-            if self._listener is not None:
-                self._listener.close()
+            self._close_listener()
 
     def _until_closed(self) -> None:
-        traffic, told_why = self._attempt.traffic, ""
+        traffic = self._attempt.traffic
         counts_due = time.monotonic() + COUNTS_SECONDS
         while not self._closing.is_set():
-            if self._listener is None and not self._gone:
-                why = self._try_to_open()
-                if why and why != told_why:
-                    self._attempt.say(f"the way to the network is closed: {why}; it is tried again")
-                elif told_why and not why:
-                    self._attempt.say("the way to the network is open again")
-                told_why = why
+            self._look_after()
             traffic.news.wait(FLUSH_SECONDS if self._listener else REOPEN_SECONDS)
             if self._closing.wait(CALM_SECONDS):
                 break
@@ -156,9 +163,44 @@ class WayOut:
                 lines += traffic.take_counts()
                 counts_due = time.monotonic() + COUNTS_SECONDS
             _store(self._attempt, lines)
+        self._close_listener()
+        _store(self._attempt, traffic.take_lines() + traffic.take_counts())
+
+    def _look_after(self) -> None:
+        """Open what is not open, close and open what does not work any more, and say so once. Raises `StaleClaim`."""
+        ended = self._ended()
+        if ended:
+            log.warning("way out ended", extra={"task": self._attempt.claim.task_id, "why": ended})
+            self._close_listener()
+            self._listener = None
+        if self._listener is not None or self._gone:
+            return
+        why = self._try_to_open()
+        if why and why != self._told_why:
+            because = f"{ended}; {why}" if ended else why
+            self._attempt.say(f"the way to the network is closed: {because}; it is tried again")
+        elif ended and not why and not self._gone:
+            self._attempt.say(f"the way to the network was closed: {ended}; it is open again")
+        elif self._told_why and not why:
+            self._attempt.say("the way to the network is open again")
+        self._told_why = why
+
+    def _ended(self) -> str:
+        """Why the way that was opened leads nowhere any more, if so."""
+        if self._listener is None:
+            return ""
+        if self._listener.fault is not None:
+            return self._listener.fault
+        if time.monotonic() >= self._looked_at + LOOK_SECONDS:
+            self._looked_at = time.monotonic()
+            with suppress(EngineUnavailable, SandboxError):  # an engine that does not answer says nothing of it
+                if not self._entrance.stands():
+                    return "its sidecar ended"
+        return ""
+
+    def _close_listener(self) -> None:
         if self._listener is not None:
             self._listener.close()
-        _store(self._attempt, traffic.take_lines() + traffic.take_counts())
 
     def _try_to_open(self) -> str:
         """Return what keeps it closed, if anything."""

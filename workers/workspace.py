@@ -151,15 +151,32 @@ class AttemptDirectory:
         """Where the script lies inside the sandbox."""
         return f"{INBOX_TARGET}/{SCRIPT_NAME}"
 
-    def discard_output(self) -> None:
-        """Remove what a sandbox that ended has printed, and the seal of its secrets. Raises `OSError`."""
+    def unlock(self) -> None:
+        """Open again what a task has closed for its own user: this worker, where that is not root."""
+        if os.geteuid() != 0:
+            for directory in (self.workspace, self.git_out):
+                with suppress(OSError):  # not there, or another user's: whoever reads it will say so
+                    directory.chmod(0o700)
+
+    def discard_spool(self) -> None:
+        """Remove what a sandbox has printed, which is stored by now: here its secrets are not masked.
+
+        Raises `OSError`.
+        """
         with suppress(FileNotFoundError):
             shutil.rmtree(self.spool)
+
+    def discard_output(self) -> None:
+        """Remove what a sandbox that ended has printed, and the seal of its secrets. Raises `OSError`."""
+        self.discard_spool()
         self.secrets_seal.unlink(missing_ok=True)
 
-    def destroy(self) -> None:
-        """Remove everything; nothing of the task runs any more. Raises `OSError` when something cannot be removed."""
-        task_disk.destroy(self.root)
+    def destroy(self, *, wait: bool = True) -> None:
+        """Remove everything; nothing of the task runs any more. Raises `OSError` when something cannot be removed.
+
+        Somebody who is at work in it is waited for, or, without `wait`, a reason to raise `BlockingIOError`.
+        """
+        task_disk.destroy(self.root, wait=wait)
 
     def restore(self) -> None:
         """Mount the disk again, if a boot of the host has unmounted it. Raises `OSError`."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import click
+import sqlalchemy as sa
 
 from orchestrator import clock
 from orchestrator.cli import CommandFailed
@@ -15,9 +17,12 @@ from orchestrator.commands.report import (
     Report,
     admin_command,
     existing_store,
+    opened,
     store_name,
 )
+from orchestrator.services import by_hand
 from orchestrator.settings import Settings
+from orchestrator.store import tables
 from orchestrator.store.backup import BadBackup, Copy, StoreInUse, back_up
 from orchestrator.store.backup import restore as bring_back
 from orchestrator.store.location import sqlite_file
@@ -69,6 +74,8 @@ def restore(in_force: Settings, file: Path) -> Report:
     except sqlite3.Error as error:
         raise CommandFailed(f"{store} cannot be restored: {error}. It is what it was before.") from error
     lines = [f"{_told(made)}; from {file}"]
+    if not _is_noted(in_force, file):
+        lines.append("this store is older than the audit trail: who restored it is not kept")
     if kept:
         lines.append(f"what was there before is at {kept}; delete it when all is well")
     lines.append("bring the artifacts of that time back too, then start the product (docs/backup.md)")
@@ -85,6 +92,15 @@ def _file_store(in_force: Settings, advice: str) -> Path:
             EXIT_USAGE,
         )
     return found
+
+
+def _is_noted(in_force: Settings, file: Path) -> bool:
+    """Keep in the restored store who restored it; False where it has no audit trail yet."""
+    with closing(opened(in_force)) as database, database.write() as tx:
+        if not sa.inspect(tx).has_table(tables.audit.name):
+            return False
+        by_hand.note(tx, "store.restore", [str(file)], clock.now())
+    return True
 
 
 def _told(copy: Copy) -> str:

@@ -9,7 +9,9 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 
 from orchestrator.product import Product
+from orchestrator.services import by_hand
 from orchestrator.services.retention import retain
+from orchestrator.settings import Settings
 from orchestrator.store import expiry
 from orchestrator.store.expiry import Due, Span
 
@@ -46,8 +48,16 @@ def prune(product: Product, at: datetime) -> Pruned:
     Raises `StoreUnavailable`, `ArtifactStoreUnavailable`.
     """
     before = due(product, at)
+    with product.database.write() as tx:  # first: one that is broken off has removed something, too
+        by_hand.note(tx, "store.prune", [_ages(product.settings)], at)
     retain(product, at)
     return before.without(due(product, at))
+
+
+def _ages(settings: Settings) -> str:
+    days = (settings.retention_days, settings.log_retention_days, settings.artifact_retention_days)
+    tasks, logs, artifacts = (f"{age} days" if age else "never" for age in days)
+    return f"tasks after {tasks}, logs after {logs}, artifacts after {artifacts}"
 
 
 def _found(tx: sa.Connection, at: datetime, days: int, *finds: Find) -> frozenset[str]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from orchestrator import clock
 from orchestrator.models import Task
 from orchestrator.product import Product
+from orchestrator.services import by_hand
 from orchestrator.services.cancel import TaskNotFound
 from orchestrator.services.place import place, take_turn
 from orchestrator.store import queue, tasks
@@ -37,6 +38,7 @@ def requeue(product: Product, task_ids: Sequence[str] | None) -> Requeued:
             if tasks.get(tx, task_id) is None:
                 raise TaskNotFound(task_id)
         taken_back = queue.take_back(tx, task_ids)
+        by_hand.note(tx, "task.requeue", taken_back, at)
         messages = []
         while placed := place(tx, at):  # a round looks at a part of the queue
             messages += placed

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import pwd
 from collections.abc import Iterable
 from contextlib import closing
 from datetime import datetime
@@ -13,21 +11,13 @@ import sqlalchemy as sa
 
 from orchestrator import access, clock
 from orchestrator.access import Credentials, Scope, Token
+from orchestrator.services import by_hand
 from orchestrator.settings import Settings
-from orchestrator.store import audit, tables, tokens
+from orchestrator.store import tables, tokens
 from orchestrator.store.database import Database
 from orchestrator.store.location import sqlite_file
 
 log = logging.getLogger(__name__)
-
-
-def here() -> str:
-    """Where an act comes from that goes to the store itself: not from a token, but from a user of this host."""
-    try:
-        user = pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:  # a container may run under a number that has no name
-        user = str(os.getuid())
-    return f"this host (user {user})"
 
 
 class UnknownToken(Exception):
@@ -85,7 +75,7 @@ def create(
     )
     with database.write() as tx:
         tokens.insert(tx, token)
-        _note(tx, "token.create", token, at)
+        by_hand.note(tx, "token.create", [token.id], at)
     log.info("token created", extra={"token": token.id, "owner": owner})
     return token, text
 
@@ -99,7 +89,7 @@ def revoke(database: Database, token_id: str) -> Token:
             raise UnknownToken(token_id)
         if token.revoked_at is None:
             tokens.revoke(tx, token_id, at)
-            _note(tx, "token.revoke", token, at)
+            by_hand.note(tx, "token.revoke", [token.id], at)
         found = tokens.get(tx, token_id)
     log.info("token revoked", extra={"token": token_id})
     return found or token
@@ -127,7 +117,3 @@ def check_host(settings: Settings) -> None:
     with closing(Database(settings.store_url)) as database, database.read() as tx:
         if not sa.inspect(tx).has_table(tables.tokens.name) or not tokens.any_exists(tx):
             raise NoToken(settings.host)
-
-
-def _note(tx: sa.Connection, action: str, token: Token, at: datetime) -> None:
-    audit.insert(tx, [audit.Entry(at, None, None, here(), action, token.id, 200, "-")])

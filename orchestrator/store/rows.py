@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 import sqlalchemy as sa
@@ -12,6 +13,7 @@ from orchestrator.models import (
     Attempt,
     Cancellation,
     Kind,
+    ListedTask,
     Overcommit,
     Record,
     Resources,
@@ -22,11 +24,11 @@ from orchestrator.models import (
 from orchestrator.outcomes import Outcome
 from orchestrator.states import State
 
+LISTED = tuple(one.name for one in fields(ListedTask))
+"""The columns of `ListedTask`."""
 _TASK_AS_STORED = (
-    "id", "name", "labels", "priority", "parent_id", "rerun_of", "definition", "state_message", "attempt", "fence",
-    "worker", "counted_attempts", "uncounted_losses", "created_at", "started_at", "state_changed_at", "finished_at",
-    "preserve_until", "purged_at", "exit_code", "applied", "output_bytes", "last_activity_at", "next_seq",
-    "owner",
+    *(name for name in LISTED if name != "state"), "rerun_of", "definition", "fence", "counted_attempts",
+    "uncounted_losses", "preserve_until", "purged_at", "applied", "next_seq",
 )  # fmt: skip
 _ATTEMPT_AS_STORED = (
     "task_id", "number", "fence", "worker", "claimed_at", "running_at", "finished_at", "applied", "image",
@@ -43,6 +45,10 @@ def task(row: sa.RowMapping) -> Task:
         outcome=outcome(row["outcome"]),
         cancellation=cancellation(row["cancellation"]),
     )
+
+
+def listed_task(row: sa.RowMapping) -> ListedTask:
+    return ListedTask(**{**row, "state": State(row["state"])})
 
 
 def attempt(row: sa.RowMapping) -> Attempt:

@@ -10,13 +10,13 @@ from sqlalchemy.exc import IntegrityError
 from orchestrator import journal
 from orchestrator.journal import StaleClaim
 from orchestrator.manifest import Manifest
-from orchestrator.models import Cancellation, Claim, Kind, NewRecord, Task
+from orchestrator.models import Cancellation, Claim, Kind, ListedTask, NewRecord, Task
 from orchestrator.placement import demand_of
 from orchestrator.states import TERMINAL, State
 from orchestrator.store import rows
 from orchestrator.store.matching import Matching, Query, belongs_to
 from orchestrator.store.tables import labels, tasks
-from orchestrator.store.waiting import TASK_COLUMNS
+from orchestrator.store.waiting import LISTED_COLUMNS, TASK_COLUMNS
 
 
 class DuplicateTask(Exception):
@@ -99,12 +99,18 @@ def get(tx: sa.Connection, task_id: str, *, for_update: bool = False) -> Task | 
     return rows.task(row) if row else None
 
 
-def find(tx: sa.Connection, query: Query) -> tuple[list[Task], int]:
+def look(tx: sa.Connection, task_id: str) -> ListedTask | None:
+    """Return a task without what is large in it: for who asks again and again, or keeps it for long."""
+    row = tx.execute(sa.select(*LISTED_COLUMNS).where(tasks.c.id == task_id)).mappings().first()
+    return rows.listed_task(row) if row else None
+
+
+def find(tx: sa.Connection, query: Query) -> tuple[list[ListedTask], int]:
     """Return one page and the number of all that match."""
     matching = Matching(tx, query)
     ids = matching.page(tx)
-    found = tx.execute(sa.select(*TASK_COLUMNS).where(tasks.c.id.in_(ids))).mappings()
-    by_id = {row["id"]: rows.task(row) for row in found}
+    found = tx.execute(sa.select(*LISTED_COLUMNS).where(tasks.c.id.in_(ids))).mappings()
+    by_id = {row["id"]: rows.listed_task(row) for row in found}
     return [by_id[one] for one in ids], matching.count(tx)
 
 

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from orchestrator.states import State
+from orchestrator.store.rows import LISTED
 from orchestrator.store.tables import tasks, waits
 
 PENDING: sa.ColumnElement[str] = sa.literal_column(f"'{State.PENDING.value}'", sa.String)
@@ -44,3 +45,4 @@ TASK_COLUMNS = tuple(
     _message().label("state_message") if column is tasks.c.state_message else column for column in tasks.c
 )
 """The columns of a task; the message of one that waits for room is the reason of its demand."""
+LISTED_COLUMNS = tuple(column for column in TASK_COLUMNS if column.name in LISTED)

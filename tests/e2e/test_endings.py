@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import socket
 import subprocess
@@ -16,6 +17,7 @@ import pytest
 from tests.e2e.stack import Product, eventually, running_product
 from tests.e2e.submitting import ended, raw_output, run_manifest, state_of, submit
 from workers.task_disk import ImageDisk
+from workers.workspace import sandbox_user_id
 
 pytestmark = pytest.mark.docker
 
@@ -90,6 +92,10 @@ def test_a_preserved_sandbox_can_be_looked_into_and_is_gone_when_its_time_is_ove
     copied = subprocess.run(["docker", "cp", f"{sandbox}:/workspace/file.txt", "-"], capture_output=True, check=True)
     assert b"kept" in copied.stdout
     assert f"docker cp {sandbox[:12]}" in task["outcome"]["hint"]
+    look = shlex.split(task["outcome"]["hint"].split("`")[1].replace(" -it ", " "))
+    seen = subprocess.run([*look, "-c", "cat file.txt; id -u; touch /x"], capture_output=True, check=False)
+    assert seen.stdout.split() == [b"kept", str(sandbox_user_id()).encode()]
+    assert b"Read-only file system" in seen.stderr
 
     assert api.delete(f"/tasks/{task['id']}/data").status_code == 204
 

@@ -24,11 +24,12 @@ from orchestrator.commands.admin import admin
 from orchestrator.models import Claim
 from orchestrator.outcomes import of_exit
 from orchestrator.product import Product, open_product
+from orchestrator.services import by_hand
 from orchestrator.services.claim import advance
 from orchestrator.services.conclude import conclude
 from orchestrator.settings import load
 from orchestrator.states import Event, State
-from orchestrator.store import tasks, workers
+from orchestrator.store import audit, tasks, workers
 from orchestrator.store.backup import check
 from orchestrator.store.database import Database
 from orchestrator.store.migrate import HEAD
@@ -409,10 +410,33 @@ def test_a_backup_of_an_older_version_is_restored_and_migrated_by_the_next_start
     old_store(store)
     assert sandbox("backup", str(tmp_path / "old.db")).code == 0
     assert sandbox("migrate").code == 0
-    assert sandbox("restore", str(tmp_path / "old.db")).code == 0
+    assert "who restored it is not kept" in sandbox("restore", str(tmp_path / "old.db")).out
     assert check(store).schema == FIRST
     open_product(load({}, data_dir=data_dir)).close()
     assert check(store).schema == HEAD
+
+
+# --- who did it
+
+
+def test_what_an_operator_changes_is_in_the_audit_trail(sandbox: Admin, product: Product, tmp_path: Path) -> None:
+    registered(product)
+    submitted(product, "one")
+    sandbox("requeue", "one")
+    sandbox("prune", "--dry-run")
+    sandbox("prune", "--older-than", "7d", SANDBOX_LOG_RETENTION_DAYS="3", SANDBOX_ARTIFACT_RETENTION_DAYS="3")
+    copy = tmp_path / "copy.db"
+    assert sandbox("backup", str(copy)).code == 0
+    product.close()
+    assert sandbox("restore", str(copy)).code == 0
+    with product.database.read() as tx:
+        found = audit.find(tx)
+    assert [(one.action, one.subject, one.status) for one in found] == [
+        ("task.requeue", "one", 200),
+        ("store.prune", "tasks after 7 days, logs after 3 days, artifacts after 3 days", 200),
+        ("store.restore", str(copy), 200),
+    ]
+    assert {one.remote for one in found} == {by_hand.here()}
 
 
 # --- settings

@@ -20,6 +20,7 @@ import sqlalchemy as sa
 from click.testing import CliRunner, Result
 from docker.errors import NotFound
 
+from orchestrator.settings import Settings
 from orchestrator.store.database import Database
 from orchestrator.store.migrate import HEAD, migrate
 from tests.conftest import missing, postgres_programs
@@ -200,9 +201,13 @@ def test_an_engine_with_the_hole_in_its_resolver_is_noted(version: str, level: L
         def version() -> dict[str, str]:
             return {"Version": version}
 
-    [found] = checkup.engine.version(Engine(), None)  # type: ignore[arg-type]
-    assert found.level is level
-    assert version in found.seen
+    for full, consequence in ((False, "none of them reaches it"), (True, "network_mode full")):
+        settings = Settings(Path("/d"), "", "", "", allow_full_network=full)
+        found, *others = checkup.engine.version(Engine(), settings)  # type: ignore[arg-type]
+        assert (found.level, version in found.seen) == (level, True)
+        assert (consequence in found.seen) is (level is Level.NOTE)
+        vsock = ["AF_VSOCK" in one.seen for one in others if one.level is Level.NOTE]
+        assert vsock == ([True] if int(version.partition(".")[0]) < 26 else [])
 
 
 NOON = datetime(2026, 1, 29, 12, tzinfo=UTC)

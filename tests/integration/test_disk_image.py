@@ -8,13 +8,15 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from orchestrator.models import Claim
 from tests.conftest import missing
+from tests.e2e.faults.small_disk import small_disk
 from tests.e2e.stack import eventually, loop_devices_below, mounts_below
-from workers import disk_gauge, disk_image, task_disk, tree
+from workers import disk_gauge, disk_image, loop_device, task_disk, tree
 from workers.disk_gauge import SPACE
 from workers.task_disk import ImageDisk, why_no_images
 from workers.task_disk_watch import DiskGauge
@@ -123,6 +125,52 @@ def test_a_disk_in_use_is_taken_away_all_the_same_and_the_log_says_so(
         assert mounts_below(directory.root) == []
     assert "a task's disk is in use" in caplog.text
     eventually("the device is free", lambda: not loop_devices_below(directory.root))
+
+
+@pytest.mark.parametrize("before", ["_shut_down", "_unmounted"])
+def test_what_another_one_unmounts_first_leaves_the_file_system_below_alive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str
+) -> None:
+    """The file system below is ext4 too, of this test's own: shut down, it would take no file any more."""
+    with small_disk(tmp_path, 64 * MIB) as below:
+        made = AttemptDirectory(below.top / "task.1", lambda root: ImageDisk().create(root, 4 * MIB))
+        made.create()
+        step = getattr(disk_image, before)
+
+        def late(top: Path, *rest: int) -> Any:
+            loop_device.unmount(top)
+            return step(top, *rest)
+
+        monkeypatch.setattr(disk_image, before, late)
+        made.destroy()
+        assert not made.root.exists()
+        (below.top / "alive").write_text("x")
+        os.sync()
+        assert (below.top / "alive").read_text() == "x"
+
+
+def test_only_the_root_of_a_loop_device_is_shut_down(work_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr("workers.disk_image.fcntl.ioctl", lambda *words: asked.append(words[1]))
+    disk_image._shut_down(work_dir)
+    disk_image._shut_down(Path("/proc"))
+    assert asked == []
+
+
+def test_the_gauge_of_an_image_measures_what_it_looked_at_also_when_that_is_unmounted_meanwhile(
+    directory: AttemptDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = disk_gauge.of_file_system
+
+    def late(top: int) -> disk_gauge.Use:
+        loop_device.unmount(directory.disk, loop_device.DETACH)
+        return real(top)
+
+    monkeypatch.setattr(disk_gauge, "of_file_system", late)
+    gauge = DiskGauge(directory, SIZE)
+    gauge.look()
+    assert 0 < gauge.peak_bytes < SIZE, "it is the host's use"
+    directory.destroy()
 
 
 def test_nothing_is_removed_through_a_mount_that_stays(

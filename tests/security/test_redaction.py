@@ -319,5 +319,5 @@ def test_k2_output_whose_secrets_nobody_knows_any_more_is_withheld(
     assert masked(0, 10) in came.printed
     assert masked(0, LINES).startswith(came.printed[: came.printed.rfind(b"\n") + 1])
     assert b"line 149" not in came.printed
-    assert "the rest of the output is withheld: the keeper of this worker died with the task's secrets" in came.log
+    assert "the rest of the output is withheld: the keeper does not hold the values of the task's secrets" in came.log
     assert came.left == []

@@ -19,6 +19,7 @@ from orchestrator.services import tokens
 from orchestrator.settings import Settings, load
 from orchestrator.store.database import Database
 from orchestrator.store.migrate import migrate
+from tests.servers.vault import TOKEN, Vault, running_vault
 from workers.checkup import engine, machine, profiles, secret_sources, servers, sockets
 from workers.checkup.mounts import Mount, mounts
 from workers.finding import Level
@@ -81,7 +82,7 @@ def test_an_api_that_others_reach_is_noted_until_it_has_a_token_and_tls(
     monkeypatch.setattr(sockets, "listeners", list)
     wide = replace(settings, host="0.0.0.0", allow_open=True)  # noqa: S104 - what is tested
     (found,) = sockets.listening(wide)
-    assert (found.level, "without an access token" in found.seen) == (Level.NOTE, True)
+    assert (found.level, "without an access token" in found.seen) == (Level.PROBLEM, True)
     database = Database(settings.store_url)
     migrate(database)
     tokens.create(database, name="n", owner="o", scopes=[Scope.ADMIN])
@@ -90,6 +91,23 @@ def test_an_api_that_others_reach_is_noted_until_it_has_a_token_and_tls(
     assert (found.level, "in clear" in found.seen) == (Level.NOTE, True)
     (found,) = sockets.listening(replace(wide, tls_cert=Path("/c.pem"), tls_key=Path("/k.pem")))
     assert found.level is Level.OK
+
+
+@pytest.mark.parametrize("port", [8122, 8121])
+def test_an_api_is_judged_by_what_listens_and_not_by_doctor_s_own_settings(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, port: int
+) -> None:
+    monkeypatch.setattr(sockets, "listeners", lambda: [(ipaddress.ip_address("0.0.0.0"), port)])  # noqa: S104
+    assert settings.is_local
+    (found,) = sockets.listening(settings)
+    assert (found.level, f"port {port} of this machine is open" in found.seen) == (Level.PROBLEM, True)
+    assert "without an access token" in found.seen
+    database = Database(settings.store_url)
+    migrate(database)
+    tokens.create(database, name="n", owner="o", scopes=[Scope.ADMIN])
+    database.close()
+    (found,) = sockets.listening(settings)
+    assert (found.level, "in clear" in found.seen) == (Level.NOTE, True)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
@@ -272,26 +290,52 @@ def test_credentials_for_registries_are_looked_at_and_not_shown(
 
 
 def test_sources_of_secrets_that_cannot_be_read_are_problems(settings: Settings, tmp_path: Path) -> None:
-    gone, url = tmp_path / "gone", "https://vault.example:8200"
+    gone, url = tmp_path / "gone", "http://127.0.0.1:1"
     wrong = replace(settings, secrets_dir=gone, vault_url=url, vault_token_file=gone)
-    assert [one.level for one in secret_sources.sources(wrong)] == [Level.PROBLEM, Level.PROBLEM]
+    variables, *found = secret_sources.sources(wrong)
+    assert (variables.level, "SANDBOX_SECRET_" in variables.seen) == (Level.OK, True)
+    assert [one.level for one in found] == [Level.PROBLEM, Level.PROBLEM]
     directory, token = tmp_path / "secrets", tmp_path / "token"
     directory.mkdir()
     directory.chmod(0o755)
     token.write_text("\n")
     open_ = replace(settings, secrets_dir=directory, vault_url=url, vault_token_file=token)
-    assert [one.level for one in secret_sources.sources(open_)] == [Level.NOTE, Level.PROBLEM]
+    assert [one.level for one in secret_sources.sources(open_)][1:] == [Level.NOTE, Level.PROBLEM]
     directory.chmod(0o700)
-    token.write_text("hvs.hunter2\n")
-    token.chmod(0o600)
-    found = list(secret_sources.sources(open_))
-    assert [one.level for one in found] == [Level.OK, Level.OK]
-    assert "hunter2" not in str(found)
+    assert [one.level for one in secret_sources.sources(open_)][1:] == [Level.OK, Level.PROBLEM]
 
 
-def test_without_sources_of_secrets_the_prefix_is_named(settings: Settings) -> None:
-    [found] = secret_sources.sources(replace(settings, secrets_env=("TOKEN",)))
-    assert (found.level, "SANDBOX_SECRET_" in found.seen, "TOKEN" in found.seen) == (Level.OK, True, True)
+def test_vault_is_asked_once_whether_it_takes_the_token(settings: Settings, tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text(f"{TOKEN}\n")
+    file.chmod(0o600)
+    with running_vault(Vault()) as server:
+        named = replace(settings, vault_url=f"http://127.0.0.1:{server.port}", vault_token_file=file)
+        _, *found = secret_sources.sources(named)
+        assert server.requests == ["/v1/auth/token/lookup-self"]
+        file.write_text("hvs.hunter2\n")
+        _, *refused = secret_sources.sources(named)
+    _, *away = secret_sources.sources(named)
+    assert [one.level for one in found] == [Level.OK]
+    assert [one.level for one in (*refused, *away)] == [Level.PROBLEM, Level.PROBLEM]
+    assert "does not accept the worker's token" in refused[0].seen
+    assert "does not answer" in away[0].seen
+    assert not {TOKEN, "hvs.hunter2"} & set(str([found, refused, away]).replace("'", " ").split())
+
+
+def test_variables_that_are_listed_and_not_set_here_are_noted(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PLAIN", "a-value")
+    monkeypatch.setenv("SANDBOX_SECRET_PREFIXED", "a-value")
+    monkeypatch.delenv("LACKING", raising=False)
+    listed = replace(settings, secrets_env=("PLAIN", "PREFIXED", "LACKING"))
+    variables, *lacking = secret_sources.sources(listed)
+    assert (variables.level, "SANDBOX_SECRET_" in variables.seen, "PLAIN" in variables.seen) == (Level.OK, True, True)
+    [found] = lacking
+    assert (found.level, "LACKING" in found.seen) == (Level.NOTE, True)
+    assert "the worker's environment" in str(found.advice)
+    assert "a-value" not in str([variables, found])
 
 
 def test_ssh_hosts_nobody_knows_are_noted(settings: Settings, tmp_path: Path) -> None:

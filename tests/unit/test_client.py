@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from api.client import Client, LogRecord, NotFound, ServerRefused, ServerUnreachable, WaitTimedOut
+from api.client_errors import refusal
 from api.connection import Connection, InvalidServer
 from api.following import Deadline, LogFollower
 from tests.unit.fake_api import FakeApi, change, end, line, task
@@ -264,6 +265,24 @@ def test_a_passing_refusal_is_waited_for_and_a_final_one_is_raised() -> None:
         records.extend(record for record in script.client().logs("t", follow=True))
     assert len(script.requests) == 3
     assert script.slept[1] == 3
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [
+        (403, "this server does not answer as 'x'; name it in SANDBOX_ALLOWED_HOSTS"),
+        (401, "send a token. The operator makes them with `sandbox token create`"),
+    ],
+)
+def test_the_servers_own_advice_is_told_once_and_no_other(status: int, message: str) -> None:
+    answer = httpx.Response(status, json={"error": "e", "message": message, "request_id": "r1"})
+    assert str(refusal(answer)) == f"{message} ({status} e, request r1)"
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_who_stands_between_us_and_the_server_is_named_when_it_refuses(status: int) -> None:
+    answer = httpx.Response(status, text="<html>", request=httpx.Request("GET", "http://x/"))
+    assert str(refusal(answer)).endswith("ask the operator of it.")
 
 
 def test_the_first_connection_of_a_log_must_succeed() -> None:

@@ -8,7 +8,7 @@ import ssl
 import pytest
 
 from orchestrator.contacts import EgressRule
-from workers.egress.client_hello import HELLO_BYTES, read_hello
+from workers.egress.client_hello import HELLO_BYTES, HELLO_RECORDS, ClientHello, read_hello
 from workers.egress.denial import Denied
 
 
@@ -42,6 +42,12 @@ def record(data: bytes, *, kind: int = 22, version: bytes = b"\x03\x01") -> byte
     return bytes([kind]) + version + vector(data)
 
 
+def name_in(data: bytes) -> str | None:
+    found = read_hello(data)
+    assert isinstance(found, ClientHello)
+    return found.server_name
+
+
 def rule_of(data: bytes) -> EgressRule:
     with pytest.raises(Denied) as denied:
         read_hello(data)
@@ -50,31 +56,52 @@ def rule_of(data: bytes) -> EgressRule:
 
 @pytest.mark.parametrize("name", ["api.example.com", "a.b", None])
 def test_what_openssl_says_first_is_read(name: str | None) -> None:
-    data = hello_of(name)
-    found = read_hello(data)
-    assert found is not None
-    assert found.server_name == name
+    assert name_in(hello_of(name)) == name
 
 
 def test_more_bytes_are_waited_for_until_the_message_is_complete() -> None:
     data = hello_of("api.example.com")
-    assert [read_hello(data[:length]) for length in range(len(data))] == [None] * len(data)
+    awaited = [read_hello(data[:length]) for length in range(len(data))]
+    assert awaited == [5] * 5 + [9] * 4 + [len(data)] * (len(data) - 9)
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 60, 1000])
+@pytest.mark.parametrize("size", [11, 20, 60, 1000])
 def test_a_message_may_come_in_several_records(size: int) -> None:
     whole = message(server_names(b"api.example.com"))
     parts = [whole[place : place + size] for place in range(0, len(whole), size)]
-    found = read_hello(b"".join(record(part) for part in parts))
-    assert found is not None
-    assert found.server_name == "api.example.com"
+    assert len(parts) <= HELLO_RECORDS
+    assert name_in(b"".join(record(part) for part in parts)) == "api.example.com"
+
+
+def test_a_message_in_many_records_that_comes_byte_by_byte_is_read_a_few_times_only() -> None:
+    whole = message(server_names(b"api.example.com"))
+    data = b"".join(record(whole[place : place + 1]) for place in range(len(whole)))
+    reads: list[int] = []
+
+    def come() -> None:
+        wanted = 0
+        for here in range(len(data)):
+            if here >= wanted:
+                reads.append(here)
+                found = read_hello(data[:here])
+                assert isinstance(found, int)
+                wanted = found
+
+    with pytest.raises(Denied, match="more than 8 records"):
+        come()
+    assert reads[-1] == HELLO_RECORDS * 6
+    assert len(reads) <= HELLO_RECORDS * 3
+
+
+def test_who_announces_more_than_is_taken_is_not_waited_for() -> None:
+    head = b"\x01" + (1000).to_bytes(3)
+    assert rule_of(b"\x16\x03\x01" + (1005).to_bytes(2) + head) is EgressRule.TLS
+    assert read_hello(b"\x16\x03\x01" + (1004).to_bytes(2) + head) == 1009
 
 
 def test_a_client_that_names_nobody_is_told_apart_from_one_that_speaks_no_tls() -> None:
     for extensions in (None, b"", b"\0\x10" + vector(b"x")):
-        found = read_hello(record(message(extensions)))
-        assert found is not None
-        assert found.server_name is None
+        assert name_in(record(message(extensions))) is None
 
 
 @pytest.mark.parametrize(
@@ -129,7 +156,10 @@ def test_e8_no_mutation_of_a_client_hello_gives_anything_but_a_denial_or_one_nam
         except Denied:
             denied += 1
             continue
-        read += found is not None
-        assert found is None or found.server_name is None or found.server_name.isascii()
+        if isinstance(found, int):
+            assert found > len(data)
+            continue
+        read += 1
+        assert found.server_name is None or found.server_name.isascii()
     assert read > 1000
     assert denied > 1000

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import itertools
 import os
 import socket
@@ -412,3 +413,29 @@ def test_the_product_s_own_file_is_not_read_through_a_link(workspace: Path) -> N
     assert one.collection.report() == [
         "artifact task-1.patch refused: a symbolic link; only regular files are collected"
     ]
+
+
+def test_a_workspace_that_cannot_be_opened_is_refused_with_the_reason_and_not_an_error(
+    store: DirectoryStore, workspace: Path
+) -> None:
+    workspace.rmdir()
+    found = collect(store, workspace)
+    assert found.refusals == ["artifact . refused: the workspace cannot be opened: No such file or directory"]
+    workspace.symlink_to("/etc")
+    assert collect(store, workspace).refusals == ["artifact . refused: the workspace cannot be opened: Not a directory"]
+
+
+class Broken(io.FileIO):
+    """A file of which the disk gives nothing."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), f"{size} bytes")
+
+
+def test_a_file_that_the_disk_does_not_give_is_refused_and_is_no_fault_of_the_storage(
+    store: DirectoryStore, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (workspace / "a").write_text("broken")
+    monkeypatch.setattr(os, "fdopen", lambda descriptor, _mode: Broken(descriptor, "rb"))
+    found = collect(store, workspace)
+    assert (found.stored, found.refusals) == ([], ["artifact a refused: it cannot be read (Input/output error)"])

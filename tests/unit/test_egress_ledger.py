@@ -107,4 +107,8 @@ def test_a_host_is_shown_without_the_secrets_it_may_hold() -> None:
     ledger.on_denied("s3cret.evil.test", 443, NOT_ALLOWED)
     ledger.on_denied(UNREADABLE, 0, Denied(EgressRule.SYNTAX, "", "x"))
     assert [one.host for one in ledger.denied()] == ["***.evil.test", UNREADABLE]
-    assert "s3cret" not in str(ledger.take_lines())
+    ledger.on_denied("s3cret.test", 22, Denied(EgressRule.PORT, "", "add s3cret.test:22"))
+    ledger.on_failed("s3cret.b.test", 443, "s3cret.b.test cannot be resolved")
+    lines = ledger.take_lines()
+    assert len(lines) == 4
+    assert "s3cret" not in str(lines)

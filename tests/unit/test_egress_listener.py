@@ -6,15 +6,19 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
+from typing import Any
 
 import pytest
 
+from orchestrator.contacts import EgressRule
 from tests.e2e.stack import eventually
 from workers.egress import connection as connections
 from workers.egress import relay as relays
+from workers.egress.client_hello import ClientHello, read_hello
+from workers.egress.denial import Denied
 from workers.egress.listener import MAX_CONNECTIONS, Listener
 from workers.egress.policy import Policy
-from workers.egress.report import EgressReport
+from workers.egress.report import MAX_NOTED, EgressReport
 
 NAME = "server.test"
 Serve = Callable[[socket.socket], None]
@@ -199,6 +203,61 @@ def test_a_head_that_has_no_end_is_refused_and_not_held() -> None:
     assert answer.startswith(b"HTTP/1.1 403 Forbidden")
 
 
+class Counting(bytearray):
+    """Counts what is searched for the end of a head."""
+
+    searched = 0
+
+    def find(self, *wanted: Any) -> int:
+        Counting.searched += len(self) - (wanted[1] if len(wanted) > 1 else 0)
+        return super().find(*wanted)
+
+
+class Dripping(socket.socket):
+    """Gives one byte at a time, whatever has come."""
+
+    def recv(self, _size: int, flags: int = 0) -> bytes:
+        return super().recv(1, flags)
+
+
+@contextmanager
+def byte_by_byte(sent: bytes) -> Iterator[tuple[connections.Connection, socket.socket]]:
+    """A connection that gets `sent` a byte at a time, and its client's end."""
+    ours, theirs = socket.socketpair()
+    with ours, Dripping(fileno=theirs.detach()) as dripping:
+        ours.sendall(sent)
+        policy = Policy.for_hosts([f"{NAME}:443"], lookup=_loopback)
+        yield connections.Connection(dripping, policy, EgressReport()), ours
+
+
+def test_a_head_that_comes_byte_by_byte_is_not_searched_from_its_beginning_each_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connections, "bytearray", Counting, raising=False)
+    monkeypatch.setattr(Counting, "searched", 0)
+    head = b"GET http://denied.test/ HTTP/1.1\r\nA: " + b"b" * 2000 + b"\r\n\r\n"
+    with byte_by_byte(head) as (connection, ours):
+        connection.serve()
+        assert ours.recv(4096).startswith(b"HTTP/1.1 403 Forbidden")
+    assert len(head) <= Counting.searched <= 5 * len(head)
+
+
+def test_a_client_hello_that_comes_byte_by_byte_is_read_a_few_times_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = b"\x01" + (996).to_bytes(3) + bytes(996)
+    reads: list[int] = []
+
+    def counted(data: bytes) -> ClientHello | int:
+        reads.append(len(data))
+        return read_hello(data)
+
+    monkeypatch.setattr(connections, "read_hello", counted)
+    pieces = (whole[place : place + 250] for place in range(0, 1000, 250))
+    sent = b"".join(b"\x16\x03\x01" + len(piece).to_bytes(2) + piece for piece in pieces)
+    with byte_by_byte(sent) as (connection, _), pytest.raises(Denied):
+        connection._checked_hello(b"", NAME)
+    assert reads == [0, 5, 9, 255, 260, 510, 515, 765, 770, 1020]
+
+
 def test_a_tunnel_on_which_nothing_is_said_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(relays, "IDLE_SECONDS", 0.1)
     with proxy_to(echo) as proxy, proxy.tunnel() as one:
@@ -214,6 +273,16 @@ def test_a_host_that_does_not_answer_is_told_apart_from_one_that_is_denied() -> 
         assert read(one).startswith(b"HTTP/1.1 502 Bad Gateway")
     assert proxy.report.failed == [f"{NAME}:{port} cannot be reached: Connection refused"]
     assert proxy.report.denied == []
+
+
+def test_of_a_helper_s_denials_each_is_kept_once_and_the_first_hundred_only() -> None:
+    report = EgressReport()
+    for number in range(1000):
+        for _ in range(2):
+            report.on_denied("", 0, Denied(EgressRule.NOT_ALLOWED, f"{number}", "do"))
+            report.on_failed("", 0, f"{number}")
+    assert report.denied == [f"{number}; do" for number in range(MAX_NOTED)]
+    assert report.failed == [f"{number}" for number in range(MAX_NOTED)]
 
 
 def test_a_body_is_passed_on_to_its_declared_end_and_no_further() -> None:

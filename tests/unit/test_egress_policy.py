@@ -177,7 +177,7 @@ def test_a_denial_says_what_to_add() -> None:
     ):  # fmt: skip
         with pytest.raises(Denied, match=f"add {entry} to vm.allowed_hosts if the task needs it") as denied:
             policy.admit(host, port)
-        assert str(denied.value).startswith(f"{host}:{port} may not be reached: vm.allowed_hosts names it")
+        assert str(denied.value).startswith(f"{host}:{port} may not be reached: vm.allowed_hosts ")
 
 
 def test_where_a_profile_learns_every_public_host_passes_and_nothing_else() -> None:

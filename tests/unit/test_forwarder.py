@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import select
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -12,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from workers.network import forwarder
+from workers.network.sidecar import program
 
 
 def answered(port: int, behind: socket.socket) -> bool:
@@ -76,6 +79,46 @@ def test_bytes_go_both_ways_and_an_end_of_one_direction_leaves_the_other_open(po
             sending.join()
             worker.shutdown(socket.SHUT_WR)
             assert client.recv(1) == b""
+
+
+def test_who_sends_much_before_reading_holds_up_neither_way(port: int, behind: socket.socket) -> None:
+    much = b"x" * (16 << 20)
+    with connected(port) as client:
+        worker, _ = behind.accept()
+        with worker:
+            worker.settimeout(60)
+            answering = threading.Thread(target=worker.sendall, args=(much,))
+            taken: list[int] = []
+            taking = threading.Thread(target=lambda: taken.append(len(read_all(worker))))
+            answering.start()
+            taking.start()
+            client.sendall(much)  # nothing of the answer is read until all of this is taken
+            client.shutdown(socket.SHUT_WR)
+            answer = 0
+            while answer < len(much):
+                answer += len(client.recv(1 << 20))
+            answering.join()
+            taking.join()
+            assert taken == [len(much)]
+
+
+def test_the_program_of_a_sidecar_needs_nothing_but_python(behind: socket.socket, path: Path, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        number = free.getsockname()[1]
+    argv = [sys.executable, "-I", "-S", "-c", program(), str(number), str(path)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, cwd=tmp_path) as sidecar:
+        try:
+            assert sidecar.stdout is not None
+            assert sidecar.stdout.readline() == f"{forwarder.READY}\n".encode()
+            with connected(number) as client:
+                worker, _ = behind.accept()
+                with worker:
+                    client.sendall(b"question")
+                    assert worker.recv(8) == b"question"
+                    worker.sendall(b"answer")
+                    assert client.recv(6) == b"answer"
+        finally:
+            sidecar.kill()
 
 
 def test_without_a_worker_a_connection_is_closed_and_with_one_again_it_stands(port: int, path: Path) -> None:

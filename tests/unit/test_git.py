@@ -14,7 +14,7 @@ from orchestrator.models import Claim
 from orchestrator.outcomes import Fault, Reason
 from workers import git
 from workers.egress import EgressReport
-from workers.git import CloneFailed, Credentials, GitSandbox, clone, last_words
+from workers.git import CloneFailed, Credentials, GitSandbox, PatchFailed, clone, last_words, make_patch
 from workers.helper import HelperResult
 from workers.sandbox.port import Mount
 from workers.workspace import AttemptDirectory
@@ -223,3 +223,22 @@ def test_a_pause_between_tries_ends_when_the_task_is_asked_to_end() -> None:
     git._pause(asked, 1e6)
     over = GitSandbox(None, None, lambda: False, time.monotonic() - 1)  # type: ignore[arg-type]
     git._pause(over, 1e6)
+
+
+@dataclass
+class PatchingGit:
+    """Stands for the helper of a patch, in which a filter of the repository has done what it wanted."""
+
+    filtered: Callable[[], object]
+
+    def run(self, *_: object) -> HelperResult:
+        self.filtered()
+        return HelperResult(0, "", "")
+
+
+def test_a_patch_that_a_filter_removed_is_a_patch_that_failed(directory: AttemptDirectory) -> None:
+    with pytest.raises(PatchFailed, match=r"cannot be read \(No such file or directory\)"):
+        make_patch(PatchingGit(lambda: None), directory, COMMIT)  # type: ignore[arg-type]
+    link = directory.git_out / "patch"
+    with pytest.raises(PatchFailed, match="something else"):
+        make_patch(PatchingGit(lambda: link.symlink_to("/etc/passwd")), directory, COMMIT)  # type: ignore[arg-type]

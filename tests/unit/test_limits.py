@@ -51,12 +51,6 @@ def test_buckets_are_apart() -> None:
     assert buckets.take("b", 1).retry_after_seconds == 0
 
 
-def test_looking_takes_nothing_and_keeps_nothing() -> None:
-    buckets = Buckets(clock=Clock())
-    assert [buckets.standing("a", 2).remaining for _ in range(5)] == [2] * 5
-    assert buckets._levels == {}
-
-
 def test_memory_is_bounded_and_who_asked_last_is_kept() -> None:
     buckets = Buckets(most=3, clock=Clock())
     for key in ("a", "b", "a", "c", "d"):

@@ -144,7 +144,7 @@ def test_k2_a_log_recovered_after_the_keepers_death_is_masked_across_the_seam(
     first = first[: round(len(first) * share)]
     second = logged(whole, ended=True)
     spool(directory, [first[at : at + cut] for at in range(0, len(first), cut)])
-    begin(directory, StreamKind.WHOLE_LOG, "a few lines may be missing")
+    begin(directory, StreamKind.WHOLE_LOG, "")
     spool(directory, [second[at : at + cut] for at in range(0, len(second), cut)], segment=1)
     journal, alive = MemoryJournal(), MemoryJournal()
     stored = lives(directory, journal, deaths, MARKER)
@@ -208,3 +208,21 @@ def test_a_state_of_another_version_withholds_rather_than_shows(tmp_path: Path) 
     pumped(tmp_path, later)
     assert [one.kind for one in later.records] == [Kind.GAP]
     assert "another version" in later.records[0].body["message"]
+
+
+@pytest.mark.parametrize(
+    ("after", "shown"), [(b"hello\n", b"***hello\n"), (TOKEN[12:] + b"\n", b"***\n"), (TOKEN + b"\n", b"******\n")]
+)
+@pytest.mark.parametrize("deaths", [[], [1]])
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_k2_the_beginning_of_a_secret_is_masked_at_a_gap_and_its_rest_if_that_follows(
+    tmp_path: Path, after: bytes, shown: bytes, deaths: list[int]
+) -> None:
+    journal = MemoryJournal()
+    spool(tmp_path, [frame("stdout", b"a\n" + TOKEN[:12])])
+    begin(tmp_path, StreamKind.ATTACH, "output may be missing here")
+    spool(tmp_path, [frame("stdout", after)], segment=1)
+    stored = lives(tmp_path, journal, deaths)
+    assert journal.said("stdout") == b"a\n" + shown
+    assert Kind.GAP in [one.kind for one in journal.records]
+    assert not any(TOKEN[:12].decode() in one for one in stored)

@@ -52,6 +52,18 @@ def test_an_end_without_an_address_is_not_this_machine(connected: str | None) ->
     assert not peer_of(connected, "http", {}, ()).is_local
 
 
+@pytest.mark.parametrize(
+    "header",
+    [
+        "X-Real-IP", "Via", "CF-Connecting-IP", "True-Client-IP", "X-Client-IP", "X-Original-Forwarded-For",
+        "X-Envoy-External-Address", "CDN-Loop", "X-Forwarded-Port",
+    ],
+)  # fmt: skip
+def test_what_carries_a_proxys_header_is_not_this_machine(header: str) -> None:
+    for spelling in (header, header.lower()):
+        assert not peer_of("127.0.0.1", "http", {spelling: "x"}, ()).is_local
+
+
 def test_the_scheme_is_believed_from_a_trusted_proxy_alone() -> None:
     headers = {"X-Forwarded-For": "203.0.113.9", "X-Forwarded-Proto": "HTTPS"}
     assert peer_of("10.1.1.1", "http", headers, PROXIES).scheme == "https"

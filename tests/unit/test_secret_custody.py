@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -65,7 +66,7 @@ def kept(tmp_path: Path) -> str:
 
 def test_the_keeper_gives_the_values_back(tmp_path: Path) -> None:
     successor = attempt(tmp_path, Keeper(kept(tmp_path)), {})
-    recall(successor)
+    recall(successor, time.sleep)
     assert (successor.secrets, successor.withheld) == (VALUES, None)
 
 
@@ -78,7 +79,7 @@ def test_without_the_keeper_s_memory_they_are_fetched_again_where_they_came_from
 ) -> None:
     kept(tmp_path)
     successor = attempt(tmp_path, keeper, {})
-    recall(successor)
+    recall(successor, time.sleep)
     assert (successor.secrets, successor.withheld) == (VALUES, None)
 
 
@@ -86,7 +87,7 @@ def test_other_values_than_before_are_not_taken_for_the_same(tmp_path: Path, sou
     kept(tmp_path)
     (sources / "TOKEN").write_text("tok-rotated")
     successor = attempt(tmp_path, Keeper(None), {})
-    recall(successor)
+    recall(successor, time.sleep)
     assert successor.secrets == {}
     assert successor.withheld.endswith("their sources give other values by now")
 
@@ -95,14 +96,14 @@ def test_values_that_are_gone_are_told_by_name_and_reason(tmp_path: Path, source
     kept(tmp_path)
     (sources / "TOKEN").unlink()
     successor = attempt(tmp_path, Keeper(None), {})
-    recall(successor)
+    recall(successor, time.sleep)
     assert successor.secrets == {}
     assert "secret TOKEN (source file, key TOKEN) cannot be had" in successor.withheld
 
 
 def test_without_a_seal_nobody_can_tell_whether_they_are_the_same(tmp_path: Path, sources: Path) -> None:
     successor = attempt(tmp_path, Keeper(None), {})
-    recall(successor)
+    recall(successor, time.sleep)
     assert successor.withheld is not None
 
 

@@ -344,3 +344,12 @@ def test_a_vault_s_certificate_is_checked(tmp_path: Path, monkeypatch: pytest.Mo
 def test_nothing_is_asked_for_where_nothing_is_wanted() -> None:
     assert resolve([], {}, "w", lambda _: None) == {}
     assert resolver.MAX_TOTAL_BYTES < 2 << 20
+
+
+def test_a_key_that_leads_to_a_directory_leaves_no_descriptor_open(tmp_path: Path) -> None:
+    (tmp_path / "directory").mkdir()
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(3):
+        with pytest.raises(SecretRefused, match="no file"):
+            FileSource(tmp_path).read("directory")
+    assert len(list(Path("/proc/self/fd").iterdir())) == before

@@ -154,6 +154,41 @@ def test_access_is_set_by_its_variables() -> None:
     assert loaded().rate_limit_per_minute == 600
 
 
+@pytest.mark.parametrize(
+    ("given", "right"),
+    [
+        ("builds:443", "builds"), ("https://Builds.example.org/x", "builds.example.org"), ("a.org.", "a.org"),
+        ("[::1]", "::1"), ("*", "builds.example.org"), ("*.a.org", "builds.example.org"), ("[", "builds.example.org"),
+    ],
+)  # fmt: skip
+def test_an_allowed_host_that_no_request_would_match_is_refused_with_the_right_spelling(given: str, right: str) -> None:
+    (error,) = errors(SANDBOX_ALLOWED_HOSTS=f"api,{given}")
+    assert error.startswith(f"SANDBOX_ALLOWED_HOSTS: {given.lower()!r} is no host name")
+    assert error.endswith(f"; write {right}")
+
+
+@pytest.mark.parametrize(
+    ("given", "right"),
+    [
+        ("https://x.org/", "https://x.org"), ("HTTPS://X.org:8443", "https://x.org:8443"), ("x.org", "https://x.org"),
+        ("https://x.org:443", "https://x.org"), ("http://[::1]:80/", "http://[::1]"),
+        ("*", "https://console.example.org"), ("null", "https://console.example.org"),
+        ("https://x.org:y", "https://console.example.org"),
+    ],
+)  # fmt: skip
+def test_an_allowed_origin_that_no_browser_sends_is_refused_with_the_right_spelling(given: str, right: str) -> None:
+    (error,) = errors(SANDBOX_ALLOWED_ORIGINS=f"https://a.test,{given}")
+    assert error.startswith(f"SANDBOX_ALLOWED_ORIGINS: {given!r} is no origin")
+    assert error.endswith(f"; write {right}")
+
+
+def test_names_addresses_and_origins_as_requests_hold_them_are_taken() -> None:
+    hosts, origins = "api,my_api,10.0.0.1,::1,xn--bcher-kva.example", "http://localhost:3000,http://[::1]:8080"
+    found = loaded(SANDBOX_ALLOWED_HOSTS=hosts, SANDBOX_ALLOWED_ORIGINS=origins)
+    assert ",".join(found.allowed_hosts) == hosts
+    assert ",".join(found.allowed_origins) == origins
+
+
 def test_a_certificate_without_its_key_is_refused_and_so_is_a_proxy_that_is_no_network() -> None:
     for lone in ("SANDBOX_TLS_CERT", "SANDBOX_TLS_KEY"):
         (error,) = errors(**{lone: "/x.pem"})

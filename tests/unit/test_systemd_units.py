@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from orchestrator.cli import installed_commands, make_root
 from tests.conftest import missing
 from workers import keeper
+from workers.egress.listener import MAX_CONNECTIONS
 
 ROOT = Path(__file__).parents[2]
 UNITS = sorted((ROOT / "docs/systemd").glob("*.service"))
@@ -60,6 +61,11 @@ def test_the_worker_leaves_the_keeper_to_its_unit_and_shares_the_hosts_mounts() 
     assert not value(worker, "Requires")
     assert not value(worker, "BindsTo")
     assert OWN_NAMESPACE.search(worker.read_text()) is None
+
+
+def test_the_worker_may_have_descriptors_for_the_connections_of_a_large_host_s_tasks() -> None:
+    [limit] = value(ROOT / "docs/systemd/sandbox-worker.service", "LimitNOFILE")
+    assert int(limit) >= 2 * MAX_CONNECTIONS * 256
 
 
 def test_only_settings_that_are_read_are_set() -> None:

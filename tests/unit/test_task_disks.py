@@ -2,26 +2,45 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
 
+from orchestrator.models import Claim
 from orchestrator.outcomes import Fault, Outcome, Reason, of_exit
 from orchestrator.quantities import size_bytes, size_text
 from orchestrator.settings import InvalidSettings, Settings, load
 from orchestrator.states import State
+from orchestrator.store import attempts as attempt_rows
 from tests.unit.deep_trees import make_deep
-from workers import disk_gauge, disk_image, disk_outcomes, host_space, room, task_disk, task_disk_watch, tree
+from workers import (
+    adopt,
+    disk_gauge,
+    disk_image,
+    disk_outcomes,
+    ending,
+    host_space,
+    loop_device,
+    room,
+    task_disk,
+    task_disk_watch,
+    tree,
+)
 from workers.disk_gauge import INODES, SPACE, Use
 from workers.git import disk_was_full
 from workers.helper import HelperResult
 from workers.host_space import Space, floor_bytes
 from workers.sandbox.port import EngineUnavailable
 from workers.supervisor import Signals, Verdict
-from workers.task_disk import ImageDisk, TaskDisks, WatchedDisk
+from workers.task_disk import ImageDisk, Refusal, TaskDisks, WatchedDisk
 from workers.task_disk_watch import DiskGauge
 from workers.workspace import AttemptDirectory
 
@@ -63,7 +82,13 @@ def test_a_file_system_is_full_when_the_next_write_or_file_may_be_refused(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, found: Blocks, use: Use
 ) -> None:
     monkeypatch.setattr(os, "statvfs", lambda _: found)
-    assert disk_gauge.of_file_system(tmp_path) == use
+    with disk_image.opened(tmp_path) as (top, _):
+        assert disk_gauge.of_file_system(top) == use
+
+
+def tree_use(top: Path, limit_bytes: int, **options: float) -> Use:
+    with disk_image.opened(top) as (directory, _):
+        return disk_gauge.of_tree(directory, limit_bytes, **options)
 
 
 def test_a_tree_is_measured_by_what_it_really_takes(tmp_path: Path) -> None:
@@ -72,7 +97,7 @@ def test_a_tree_is_measured_by_what_it_really_takes(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").symlink_to("/usr")
     with (tmp_path / "sparse").open("wb") as sparse:
         sparse.truncate(1 << 40)
-    found = disk_gauge.of_tree(tmp_path, 8 * MIB)
+    found = tree_use(tmp_path, 8 * MIB)
     assert found.full is None
     assert 4 * MIB <= found.bytes_used < 5 * MIB
 
@@ -84,16 +109,58 @@ def test_a_tree_with_too_much_too_many_or_too_deep_is_full(tmp_path: Path) -> No
     for number in range(disk_gauge.LEAST_INODES + 1):
         (tmp_path / "many" / str(number)).touch()
     make_deep(tmp_path / "deep", 3000)
-    full = {name: disk_gauge.of_tree(tmp_path / name, MIB).full for name in ("much", "many", "deep")}
+    full = {name: tree_use(tmp_path / name, MIB).full for name in ("much", "many", "deep")}
     tree.remove(tmp_path / "deep")  # deeper than pytest can remove
     assert full == {"much": SPACE, "many": INODES, "deep": INODES}
-    assert disk_gauge.of_tree(tmp_path / "many", 1 << 40).full is None
+    assert tree_use(tmp_path / "many", 1 << 40).full is None
 
 
-def test_a_walk_that_takes_too_long_tells_what_it_has_seen(tmp_path: Path) -> None:
+def test_a_walk_that_takes_too_long_says_that_it_has_not_seen_all(tmp_path: Path) -> None:
     for number in range(10):
         (tmp_path / str(number)).write_bytes(b"x" * 4096)
-    assert disk_gauge.of_tree(tmp_path, GIB, seconds=0).bytes_used == 4096
+    assert tree_use(tmp_path, GIB, seconds=0) == Use(4096, at_least=True)
+
+
+def test_no_number_of_small_files_hides_a_large_one(
+    directory: AttemptDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long each file takes: the clock goes on by an hour at every look."""
+    for name in ("a", "b", "c"):
+        (directory.home / name).touch()
+    (directory.home / "large").write_bytes(b"x" * (2 * MIB))
+    hours = iter(range(0, 1 << 30, 3600))
+    monkeypatch.setattr(time, "monotonic", lambda: float(next(hours)))
+    gauge = DiskGauge(directory, MIB)
+    assert not gauge.measure(1.0)
+    assert gauge.at_least
+    assert gauge.measure()
+    assert not gauge.at_least
+
+
+def test_a_disk_that_takes_long_to_measure_rests_alone_and_not_for_ever(
+    directory: AttemptDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    slow, quick = (DiskGauge(directory, MIB) for _ in range(2))
+    looked: list[str] = []
+
+    def measure(name: str, seconds: float) -> bool:
+        looked.append(name)
+        now[0] += seconds
+        return False
+
+    monkeypatch.setattr(slow, "measure", lambda: measure("slow", 1000.0))
+    monkeypatch.setattr(quick, "measure", lambda: measure("quick", 0.0))
+    for at in (0.0, 1010.0, 1000.0 + task_disk.LONGEST_REST_SECONDS):
+        now[0] = at
+        slow.measure_if_rested()
+        quick.measure_if_rested()
+    assert looked == ["slow", "quick", "quick", "slow", "quick"]
+
+
+def test_what_a_watch_cannot_see_is_said() -> None:
+    assert "deleted and still open is not seen" in WatchedDisk.mechanism
 
 
 def test_a_failure_on_a_full_disk_is_the_disk_s_and_keeps_its_exit_code() -> None:
@@ -141,16 +208,62 @@ def seen(answer: bool) -> Callable[[Path], bool]:
     return lambda _: answer
 
 
-@pytest.mark.parametrize(("why", "kind"), [(None, ImageDisk), ("no loop devices", WatchedDisk)])
+@pytest.mark.parametrize(
+    ("refusal", "kind"), [(None, ImageDisk), (Refusal("no loop devices", lasting=True), WatchedDisk)]
+)
 def test_the_kind_of_disk_is_chosen_once(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, why: str | None, kind: type
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, refusal: Refusal | None, kind: type
 ) -> None:
     asked: list[Path] = []
-    monkeypatch.setattr(task_disk, "why_no_images", lambda work_dir, _: asked.append(work_dir) or why)
+
+    def tried(work_dir: Path, _: object) -> Refusal | None:
+        asked.append(work_dir)
+        return refusal
+
+    monkeypatch.setattr(task_disk, "refusal_of_images", tried)
     disks = TaskDisks(tmp_path, seen(True))
     assert isinstance(disks.chosen(), kind)
     assert disks.chosen() is disks.chosen()
     assert asked == [tmp_path]
+
+
+def test_a_moment_s_failure_is_tried_again_once_a_minute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    now, answers = [100.0], [Refusal("no space left", lasting=False), None]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(task_disk, "refusal_of_images", lambda *_: answers.pop(0))
+    disks = TaskDisks(tmp_path, seen(True))
+    assert isinstance(disks.chosen(), WatchedDisk)
+    now[0] += task_disk.AGAIN_SECONDS - 1
+    assert isinstance(disks.chosen(), WatchedDisk)
+    now[0] += 1
+    assert isinstance(disks.chosen(), ImageDisk)
+    now[0] += 1e9
+    assert isinstance(disks.chosen(), ImageDisk)
+
+
+@pytest.mark.parametrize(
+    ("error", "lasting"),
+    [
+        (disk_image.MkfsMissing("mkfs.ext4 is not installed"), True),
+        (FileNotFoundError(errno.ENOENT, "No such file", loop_device.CONTROL), True),
+        (PermissionError(errno.EPERM, "mount failed"), True),
+        (OSError(errno.ENODEV, "mount failed"), True),
+        (OSError(errno.ENOSPC, "No space left on device"), False),
+        (OSError(errno.EBUSY, "no loop device"), False),
+        (disk_image.DiskUnavailable("mkfs.ext4 took longer than 60 s"), False),
+    ],
+)
+def test_only_what_time_does_not_change_is_lasting(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, error: OSError, lasting: bool
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(disk_image, "make", fail)
+    found = task_disk.refusal_of_images(tmp_path, seen(True))
+    assert (found is not None and found.lasting) is lasting
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_engine_that_is_away_is_asked_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -161,7 +274,7 @@ def test_an_engine_that_is_away_is_asked_again(monkeypatch: pytest.MonkeyPatch, 
         if found:
             raise found
 
-    monkeypatch.setattr(task_disk, "why_no_images", why)
+    monkeypatch.setattr(task_disk, "refusal_of_images", why)
     disks = TaskDisks(tmp_path, seen(True))
     with pytest.raises(EngineUnavailable):
         disks.chosen()
@@ -282,3 +395,111 @@ def test_artifacts_wait_only_where_they_would_fill_the_disk_of_the_workspaces(
     assert room.no_room(settings(tmp_path, SANDBOX_ARTIFACTS_URL="s3://bucket/prefix")) is None
     assert room.no_room(settings(tmp_path, SANDBOX_ARTIFACTS_URL="file:///proc")) is None
     assert room.no_room(settings(tmp_path, SANDBOX_ARTIFACTS_URL=f"file://{tmp_path}/none")) is None
+
+
+class Waiting:
+    """Stands for an attempt whose command ended, on a host whose disk stays nearly full."""
+
+    def __init__(self, settings: Settings, *, interrupted: bool = False) -> None:
+        self.equipment = SimpleNamespace(product=SimpleNamespace(settings=settings))
+        self.claim = Claim("task", 1, 1)
+        self.manifest = SimpleNamespace(
+            lifecycle=SimpleNamespace(collect_timeout_seconds=1 << 20, artifact_patterns=["*"])
+        )
+        self.verdict: dict[str, Any] = {"kind": "exited"}
+        self.commit = None
+        self.uncollected = False
+        self.said: list[str] = []
+        self.noted: list[Any] = []
+        self.interrupted = lambda: interrupted
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+    def note(self, **facts: Any) -> None:
+        self.noted.append(facts)
+
+
+def test_artifacts_that_waited_too_long_for_room_are_dropped_and_their_disk_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(room, "no_room", lambda _: "the disk of worker w is nearly full")
+    monkeypatch.setattr(room, "_announce", lambda *_: None)
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
+    attempt: Any = Waiting(settings(tmp_path))
+    found = ending._collect(attempt, of_exit(0, oom_killed=False))
+    assert now[0] == room.LONGEST_SECONDS
+    assert (found.reason, attempt.uncollected) == (Reason.ARTIFACT_ERROR, False)
+    assert "dropped for want of space: the disk of worker w is nearly full" in found.message
+    assert ending._collect(attempt, of_exit(3, oom_killed=False)).reason is Reason.EXIT_NONZERO
+    assert now[0] == room.LONGEST_SECONDS, "it waited twice"
+
+
+def test_artifacts_for_which_a_cancelled_task_did_not_wait_and_that_do_not_fit_are_dropped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(room, "no_room", lambda _: "nearly full")
+    monkeypatch.setattr(ending, "no_room", lambda _: "nearly full")
+    monkeypatch.setattr(room, "_announce", lambda *_: None)
+    monkeypatch.setattr(ending, "gather", full)
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    attempt: Any = Waiting(settings(tmp_path), interrupted=True)
+    attempt.directory = SimpleNamespace(workspace=tmp_path)
+    ending._collect(attempt, of_exit(3, oom_killed=False))
+    assert not attempt.uncollected
+    assert attempt.said[-1] == "the artifacts are dropped for want of space: nearly full"
+
+
+def test_a_directory_at_which_another_one_is_at_work_is_left_or_waited_for(directory: AttemptDirectory) -> None:
+    with task_disk.locked(directory.root), pytest.raises(BlockingIOError, match="at work in it"):
+        directory.destroy(wait=False)
+    assert directory.home.is_dir()
+    directory.destroy(wait=False)
+    directory.destroy()
+    assert not directory.root.exists()
+
+
+def test_who_waited_for_another_one_s_removal_leaves_what_was_made_since(
+    directory: AttemptDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def flock(*_: int) -> None:
+        tree.remove(directory.root)
+        directory.home.mkdir(parents=True)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    directory.destroy()
+    assert directory.home.is_dir()
+
+
+def test_an_orphan_is_what_nobody_holds_after_the_store_was_read_and_nobody_works_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ending_now, probe, orphan = (tmp_path / name for name in ("ending.1", ".disk-probe-1", "orphan.1"))
+    for one in (ending_now, probe, orphan):
+        one.mkdir()
+    read: list[str] = []
+
+    @contextmanager
+    def reading() -> Iterator[None]:
+        yield
+        read.append("the store")
+
+    for name in ("live_on", "uncollected_on"):
+        monkeypatch.setattr(attempt_rows, name, lambda *_: [])
+    monkeypatch.setattr(attempt_rows, "preserved_on", lambda *_: set())
+    equipment: Any = SimpleNamespace(
+        product=SimpleNamespace(
+            settings=SimpleNamespace(work_dir=tmp_path, worker_name="w"), database=SimpleNamespace(read=reading)
+        ),
+        backend=SimpleNamespace(find=list),
+    )
+    with task_disk.locked(probe):
+        adopt.remove_orphans(equipment, lambda: {Claim("ending", 1, 1)} if read else set())
+    assert sorted(one.name for one in tmp_path.iterdir()) == [".disk-probe-1", "ending.1"]
+    adopt.remove_orphans(equipment, set)
+    assert list(tmp_path.iterdir()) == []

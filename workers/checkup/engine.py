@@ -20,20 +20,30 @@ from workers.sandbox.port import SandboxError
 
 CVE_2024_29018 = (((0,), (23, 0, 11)), ((24,), (25, 0, 4)))
 """From, and up to but without: versions of the engine whose internal networks resolve names outside."""
+VSOCK_CLOSED = (26,)
+"""The engine's own seccomp profile refuses AF_VSOCK by this version."""
 CONFIGURATION = Path("/etc/docker/daemon.json")
 MEMORY_INFO = Path("/proc/meminfo")
 _UNBOUNDED = ("json-file",)
 """Log drivers that fill the disk unless a size is set."""
 
 
-def version(engine: docker.APIClient, _: Settings) -> Iterator[Finding]:
+def version(engine: docker.APIClient, settings: Settings) -> Iterator[Finding]:
     found = str(engine.version()["Version"])
     numbers = tuple(int(part) for part in re.findall(r"\d+", found)[:3])
     if any(first <= numbers < fixed for first, fixed in CVE_2024_29018):
-        advice = "tasks have no network, so none reaches it; renew the engine all the same"
-        yield note("engine", f"version {found}: CVE-2024-29018 (DNS) is open", advice)
+        reached = "isolated and outbound tasks have no network of the engine's, so none of them reaches it"
+        if settings.allow_full_network:
+            reached = "tasks in network_mode full are on a network of the engine's, so it is theirs to try"
+        yield note("engine", f"version {found}: CVE-2024-29018 (DNS) is open; {reached}", "renew the engine")
     else:
         yield ok("engine", f"version {found}")
+    if numbers < VSOCK_CLOSED:
+        seen = (
+            f"version {found}: its own seccomp profile lets containers open AF_VSOCK, the way from a virtual machine "
+            "to its host; ours for sandboxes does not, so other containers on this engine are concerned"
+        )
+        yield note("engine profile", seen, "run nothing but sandboxes on this engine, or renew it to 26 or later")
 
 
 def storage(engine: docker.APIClient, _: Settings) -> Iterator[Finding]:

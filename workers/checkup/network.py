@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import docker
 
 from orchestrator.settings import Settings
+from workers.egress.host_addresses import THE_HOST
 from workers.egress.namespace import why_not
 from workers.finding import Finding, note, ok, problem
 from workers.network.full import SETTING, bridge_spec, host_fault, plan_of, resolver_fault
@@ -20,13 +21,28 @@ SUBJECT = "full network"
 
 
 def ways_out(_: Settings) -> Iterator[Finding]:
-    """How `outbound` tasks and clones reach their hosts."""
+    """How `outbound` tasks and clones reach their hosts, and which host they might reach besides."""
+    yield from host_addresses_seen()
     trouble = why_not(engine_process())
     if trouble is None:
         yield ok("network", "isolated and outbound are enforced; this user's listeners enter the sandboxes' namespaces")
         return
     seen = f"outbound tasks and clones get a sidecar each, which costs them a container's start: {trouble}"
     yield note("network", seen, "run the worker as root on the engine's host to do without")
+
+
+def host_addresses_seen() -> Iterator[Finding]:
+    """Whether names that lead to the host itself are refused. A worker in a container has other addresses."""
+    if engine_process() != 0 and THE_HOST.seen():
+        yield ok("host addresses", "no task reaches this host by a name that leads to one of its addresses")
+        return
+    yield note(
+        "host addresses",
+        "the addresses of the engine's host cannot be seen from here (its processes, or their network, are hidden): "
+        "a name that leads to one is let through, where it is a public address",
+        "deny the worker's address the host's own public addresses at the host's firewall, or run the worker on the "
+        "host or with its process ids (pid: host)",
+    )
 
 
 def full(engine: docker.APIClient, settings: Settings) -> Iterator[Finding]:

@@ -7,20 +7,21 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from orchestrator.settings import Settings
+from orchestrator.settings import Settings, secret_variable
 from workers.finding import Finding, note, ok, problem
+from workers.secrets.port import SecretRefused, SourceAway
+from workers.secrets.vault import VaultSource
 
 SUBJECT = "secrets"
+_VAULT_SECONDS = 3.0
 _FOR_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 def sources(settings: Settings) -> Iterator[Finding]:
     """A source that cannot be read fails each task that names it, at staging, with `secret_unavailable`."""
-    found = [*_directory(settings.secrets_dir), *_token_file(settings.vault_url, settings.vault_token_file)]
-    yield from found
-    if not found:
-        listed = f" and {', '.join(settings.secrets_env)}" if settings.secrets_env else ""
-        yield ok(SUBJECT, f"from variables {settings.secrets_env_prefix}…{listed}; no directory and no Vault are named")
+    yield from _variables(settings)
+    yield from _directory(settings.secrets_dir)
+    yield from _vault(settings)
 
 
 def ssh_hosts(settings: Settings) -> Iterator[Finding]:
@@ -39,6 +40,22 @@ def ssh_hosts(settings: Settings) -> Iterator[Finding]:
     yield note("ssh hosts", seen, f"put the keys of your git hosts there: ssh-keyscan HOST >> {file}, and compare them")
 
 
+def _variables(settings: Settings) -> Iterator[Finding]:
+    listed = f" and {', '.join(settings.secrets_env)}" if settings.secrets_env else ""
+    others = [
+        "no directory" if settings.secrets_dir is None else "",
+        "no Vault" if settings.vault_url is None else "",
+    ]
+    unnamed = " and ".join(filter(None, others))
+    seen = f"source: env reads variables {settings.secrets_env_prefix}…{listed}"
+    yield ok(SUBJECT, f"{seen}; {unnamed} named" if unnamed else seen)
+    for name in settings.secrets_env:
+        if secret_variable(settings, name) is None:
+            lacks = f"SANDBOX_SECRETS_ENV lists {name}, which is not set here: tasks that name it fail at staging"
+            advice = "run doctor with the worker's environment, or it judges its own; if the worker lacks it, set it"
+            yield note(SUBJECT, lacks, advice)
+
+
 def _directory(directory: Path | None) -> Iterator[Finding]:
     if directory is None:
         return
@@ -52,7 +69,8 @@ def _directory(directory: Path | None) -> Iterator[Finding]:
         yield ok(SUBJECT, f"source: file reads below {directory}")
 
 
-def _token_file(url: str | None, file: Path | None) -> Iterator[Finding]:
+def _vault(settings: Settings) -> Iterator[Finding]:
+    url, file = settings.vault_url, settings.vault_token_file
     if url is None or file is None:
         return
     try:
@@ -64,7 +82,14 @@ def _token_file(url: str | None, file: Path | None) -> Iterator[Finding]:
     if empty:
         seen = f"SANDBOX_VAULT_TOKEN_FILE={file} is empty: source: vault finds nothing"
         yield problem(SUBJECT, seen, "put a token there; an agent beside the worker may renew it")
-    elif mode & _FOR_OTHERS:
+        return
+    if mode & _FOR_OTHERS:
         yield note(SUBJECT, f"SANDBOX_VAULT_TOKEN_FILE={file} is open to other users", f"chmod 0600 {file}")
+    try:
+        VaultSource(url, file, settings.vault_mount).check_token(_VAULT_SECONDS)
+    except SecretRefused as error:
+        yield problem(SUBJECT, f"source: vault finds nothing at {url}: {error}", error.hint)
+    except SourceAway as error:
+        yield problem(SUBJECT, f"source: vault finds nothing at {url}: {error}", "start Vault, or correct the address")
     else:
-        yield ok(SUBJECT, f"source: vault asks {url} with the token in {file}")
+        yield ok(SUBJECT, f"source: vault asks {url}, which takes the token in {file}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -12,9 +12,10 @@ from urllib.parse import urlsplit
 from orchestrator.services.tokens import NoToken, check_host
 from orchestrator.settings import Settings
 from orchestrator.store.database import StoreUnavailable
-from workers.finding import Finding, note, ok
+from workers.finding import Finding, note, ok, problem
 
 _LISTENING = "0A"
+_EVERYWHERE = "0.0.0.0"  # noqa: S104 - asked about, not listened on
 _DEFAULT_PORTS = {"postgresql": 5432, "postgres": 5432, "amqp": 5672, "amqps": 5671, "pyamqp": 5672, "redis": 6379,
                   "rediss": 6379}  # fmt: skip
 ROLES = {
@@ -25,8 +26,8 @@ ROLES = {
 
 
 def listening(settings: Settings) -> Iterator[Finding]:
-    yield _api(settings)
     open_ports = {port for address, port in listeners() if not address.is_loopback}
+    yield _api(settings, open_ports)
     for subject, url in (("store", settings.store_url), ("broker", settings.broker_url)):
         port = _local_port(url)
         if port in open_ports:
@@ -35,15 +36,22 @@ def listening(settings: Settings) -> Iterator[Finding]:
             yield note(f"{subject} port", seen, advice)
 
 
-def _api(settings: Settings) -> Finding:
+def _api(settings: Settings, open_ports: Collection[int]) -> Finding:
+    """What listens counts for more than the settings: these may be doctor's alone."""
+    ports = [port for port in (settings.port, settings.stream_port) if port in open_ports]
     where = f"listens on {settings.host}:{settings.port}"
-    if settings.is_local:
+    if ports:
+        where = f"port {' and '.join(map(str, ports))} of this machine is open to the network"
+    elif settings.is_local:
         return ok("api", f"{where}: only this machine reaches it")
     try:
-        check_host(replace(settings, allow_open=False))
+        check_host(replace(settings, host=_EVERYWHERE, allow_open=False))
     except NoToken:
-        advice = "anybody who reaches it can run code here: make one (`sandbox token create`), see docs/access.md"
-        return note("api", f"{where} without an access token", advice)
+        advice = (
+            "anybody who reaches it can run code here: make one (`sandbox token create`), see docs/access.md; if the "
+            "API has other settings than doctor, run doctor with those"
+        )
+        return problem("api", f"{where} without an access token in the store of these settings", advice)
     except (StoreUnavailable, ValueError):
         return note("api", f"{where}; whether it asks for access tokens is not known", "see what is said of the store")
     if settings.tls_cert is None:

@@ -19,7 +19,7 @@ from workers.checkup.machine import CAP_SYS_ADMIN, has_capability, nearest
 from workers.finding import Finding, note, ok, problem
 from workers.sandbox.docker.visibility import sees_directory
 from workers.sandbox.labels import ROLE
-from workers.task_disk import ImageDisk, WatchedDisk, why_no_images
+from workers.task_disk import ImageDisk, WatchedDisk, locked, why_no_images
 
 SUBJECT = "work directory"
 ROLE_CHECKUP = "checkup"
@@ -46,7 +46,10 @@ def seen_by_engine(engine: docker.APIClient, settings: Settings) -> Iterator[Fin
     except ImageNotFound:
         yield note(SUBJECT, f"whether the engine sees {place} was not tried: {image} is missing", "build it first")
         return
-    with tempfile.TemporaryDirectory(prefix=".sandbox-checkup-", dir=place) as directory:
+    with (
+        tempfile.TemporaryDirectory(prefix=".sandbox-checkup-", dir=place) as directory,
+        locked(Path(directory)),  # a worker that runs here would take it for an orphan
+    ):
         yield from _tried(engine, image, Path(directory), place)
 
 

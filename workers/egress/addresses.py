@@ -9,8 +9,8 @@ import ipaddress
 import socket
 from collections.abc import Callable, Sequence
 
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+from workers.egress import host_addresses
+from workers.egress.host_addresses import Address, Network
 
 Lookup = Callable[[str, int], Sequence[str]]
 """Name and port → addresses. Raises `OSError` when the name has none now."""
@@ -65,7 +65,11 @@ def _within(inner: Network, outer: Network) -> bool:
 
 
 def is_own_address(address: Address) -> bool:
-    """True for an address of this host: only to such a one can a socket be bound."""
+    """True for an address of this host: only to such a one can a socket be bound, or the host names it as its own."""
+    return _can_be_bound(address) or host_addresses.THE_HOST.covers(address)
+
+
+def _can_be_bound(address: Address) -> bool:
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:

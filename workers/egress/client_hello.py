@@ -13,6 +13,8 @@ from workers.egress.denial import Denied
 
 HELLO_BYTES = 16 << 10
 """A longer first message is denied; with post-quantum keys they have about 2 KB."""
+HELLO_RECORDS = 8
+"""One is usual. A message in a record for each of its bytes would cost this worker a second of work."""
 _HANDSHAKE, _CLIENT_HELLO = 22, 1
 _RECORD_HEAD, _MESSAGE_HEAD = 5, 4
 _LONGEST_RECORD = 1 << 14
@@ -27,15 +29,19 @@ class ClientHello:
     server_name: str | None
 
 
-def read_hello(data: bytes) -> ClientHello | None:
-    """Read the first bytes of a tunnel; None when the message is not complete yet. Raises `Denied`."""
+def read_hello(data: bytes) -> ClientHello | int:
+    """Read the first bytes of a tunnel. Raises `Denied`.
+
+    Returns how many bytes `data` must have, more than now, before it is worth reading again, while the message is not
+    complete: so it is read a few times, however the bytes come.
+    """
     message, place = b"", 0
-    while True:
+    for _ in range(HELLO_RECORDS):
         head = data[place : place + _RECORD_HEAD]
         if not _may_begin_record(head):
             raise _not_tls("it does not begin with a TLS handshake")
         if len(head) < _RECORD_HEAD:
-            return None
+            return place + _RECORD_HEAD
         length = int.from_bytes(head[3:])
         if not 0 < length <= _LONGEST_RECORD:
             raise _not_tls("a record has an impossible length")
@@ -44,13 +50,17 @@ def read_hello(data: bytes) -> ClientHello | None:
         if message[0:1] not in (b"", bytes([_CLIENT_HELLO])):
             raise _not_tls("its first message is no ClientHello")
         wanted = _MESSAGE_HEAD + int.from_bytes(message[1:_MESSAGE_HEAD])
-        if len(message) >= _MESSAGE_HEAD and not len(message) <= wanted <= HELLO_BYTES:
+        to_come = max(0, place + length - len(data))
+        if len(message) >= _MESSAGE_HEAD and not len(message) + to_come <= wanted <= HELLO_BYTES:
             raise _not_tls("its ClientHello is too long, or something follows it at once")
-        if len(data) < place + length:
-            return None
+        if to_come:
+            # The message's own length first: who announces too much is not waited for.
+            unknown = _MESSAGE_HEAD - len(message)
+            return len(data) + (min(to_come, unknown) if unknown > 0 else to_come)
         if len(message) >= _MESSAGE_HEAD and len(message) == wanted:
             return ClientHello(_server_name(_Reader(message[_MESSAGE_HEAD:])))
         place += length
+    raise _not_tls(f"its ClientHello comes in more than {HELLO_RECORDS} records")
 
 
 def _may_begin_record(head: bytes) -> bool:

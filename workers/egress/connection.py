@@ -8,7 +8,7 @@ import time
 from contextlib import suppress
 
 from orchestrator.contacts import UNREADABLE, EgressRule
-from workers.egress.client_hello import HELLO_BYTES, ClientHello, read_hello
+from workers.egress.client_hello import ClientHello, read_hello
 from workers.egress.denial import Denied
 from workers.egress.policy import Policy, Way, plain_name
 from workers.egress.relay import BUFFER_BYTES, IDLE_SECONDS, relay
@@ -16,6 +16,7 @@ from workers.egress.report import Report
 from workers.egress.request import Forward, Tunnel, parse, unreadable
 
 HEAD_BYTES = 16 << 10
+HEAD_END = b"\r\n\r\n"
 HEAD_SECONDS = 15.0
 """To the end of a request's head, and again to the end of a ClientHello."""
 DIAL_SECONDS = 10.0
@@ -72,14 +73,15 @@ class Connection:
 
     def _read_request(self) -> tuple[Tunnel | Forward, bytes]:
         """Return the request and what came behind its head already. Raises `Denied`."""
-        received, deadline = b"", time.monotonic() + HEAD_SECONDS
-        while b"\r\n\r\n" not in received:
+        received, deadline, end = bytearray(), time.monotonic() + HEAD_SECONDS, -1
+        while end < 0:
             more = self._more(deadline)
             if not more or len(received) + len(more) > HEAD_BYTES:
                 raise unreadable("the head of a request has no end")
+            looked_at = max(0, len(received) - len(HEAD_END) + 1)
             received += more
-        head, _, early = received.partition(b"\r\n\r\n")
-        return parse(head), early
+            end = received.find(HEAD_END, looked_at)
+        return parse(bytes(received[:end])), bytes(received[end + len(HEAD_END) :])
 
     def _more(self, deadline: float) -> bytes:
         """What comes next; nothing at the end, and when the time is over."""
@@ -121,17 +123,18 @@ class Connection:
         self._report.on_bytes(len(early), 0)
         relay(self._client, remote, self._report.on_bytes)
 
-    def _checked_hello(self, received: bytes, expected: str) -> bytes:
+    def _checked_hello(self, early: bytes, expected: str) -> bytes:
         """Return what begins the tunnel once it is known to name the host that was asked for. Raises `Denied`."""
-        deadline = time.monotonic() + HEAD_SECONDS
-        while (hello := read_hello(received)) is None:
-            more = self._more(deadline)
-            if not more or len(received) > HELLO_BYTES:
-                why = "the tunnel ended, or was silent, before its ClientHello was complete"
-                raise Denied(EgressRule.TLS, why, "speak TLS on this port")
-            received += more
-        _check_name(hello, expected)
-        return received
+        received, deadline = bytearray(early), time.monotonic() + HEAD_SECONDS
+        while isinstance(found := read_hello(bytes(received)), int):
+            while len(received) < found:
+                more = self._more(deadline)
+                if not more:
+                    why = "the tunnel ended, or was silent, before its ClientHello was complete"
+                    raise Denied(EgressRule.TLS, why, "speak TLS on this port")
+                received += more
+        _check_name(found, expected)
+        return bytes(received)
 
     def _forward(self, remote: socket.socket, request: Forward, early: bytes) -> None:
         """Pass one request on and its answer back. Nothing that comes after the declared body is passed on."""

@@ -21,7 +21,8 @@ Key = tuple[str, int, EgressRule]
 class Ledger:
     """The `Report` of a task's sandbox; thread-safe. Its numbers are of the whole attempt, so storing is repeatable.
 
-    `learning`: what passes is kept too. `shown`: a host's name without secrets, which a task can put into it.
+    `learning`: what passes is kept too. `shown`: a text without secrets, which a task can put
+    into the name of a host.
     """
 
     learning: bool = False
@@ -46,13 +47,14 @@ class Ledger:
 
     def on_denied(self, host: str, port: int, denial: Denied) -> None:
         host = self.shown(host)
+        advice = self.shown(denial.advice)  # it names the host too
         with self._lock:
             self._count(host, port, denial.rule, passed=False)
-            self._tell(host, port, f"egress denied: {host}:{port} ({denial.rule}) – {denial.advice}")
+            self._tell(host, port, f"egress denied: {host}:{port} ({denial.rule}) – {advice}")
 
     def on_failed(self, host: str, port: int, words: str) -> None:
         with self._lock:
-            self._tell(self.shown(host), port, f"egress failed: {words}")
+            self._tell(self.shown(host), port, f"egress failed: {self.shown(words)}")
 
     def on_passed(self, host: str, port: int) -> None:
         if self.learning:

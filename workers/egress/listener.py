@@ -25,13 +25,17 @@ _PASSING = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ECONN
 
 
 class Listener:
-    """Serves the proxy on a listening socket (TCP or Unix), which it owns from here on, until `close()`."""
+    """Serves the proxy on a listening socket (TCP or Unix), which it owns from here on, until `close()`.
+
+    `fault` says why it accepts no more although nobody closed it; None while it does. What stands then goes on.
+    """
 
     def __init__(self, server: socket.socket, policy: Policy, report: Report) -> None:
         self._server, self._policy, self._report = server, policy, report
         self._standing: dict[Connection, threading.Thread] = {}
         self._lock = threading.Lock()
         self._closed = False
+        self.fault: str | None = None
         self._thread = threading.Thread(target=self._accept, name="egress", daemon=True)
         self._thread.start()
 
@@ -56,7 +60,12 @@ class Listener:
             try:
                 client, _ = self._server.accept()
             except OSError as error:
-                if self._closed or error.errno not in _PASSING:
+                if self._closed:
+                    return
+                if error.errno not in _PASSING:
+                    log.exception("egress listener failed")
+                    self._server.close()  # who connects is refused, rather than kept waiting for ever
+                    self.fault = f"its listener failed: {error}"
                     return
                 time.sleep(ACCEPT_RETRY_SECONDS)
                 continue

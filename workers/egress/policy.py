@@ -11,8 +11,9 @@ from urllib.parse import urlsplit
 from orchestrator.contacts import EgressRule, host_entry
 from orchestrator.manifest.git_names import ssh_address
 from orchestrator.manifest.hosts import HostRule, canonical_host, parse_host_rule
-from workers.egress.addresses import Lookup, Network, fault_of, system_lookup
+from workers.egress.addresses import Lookup, fault_of, system_lookup
 from workers.egress.denial import Denied
+from workers.egress.host_addresses import Network
 
 HTTP, HTTPS = 80, 443
 DEFAULT_PORTS = {"https": HTTPS, "http": HTTP}
@@ -136,8 +137,8 @@ class Policy:
             allowed = ", ".join(sorted(f"{one.host}:{number}" for one in self.entries for number, _ in one.ways))
             why = f"{name}:{port} may not be reached, only the repository's own host ({allowed})"
             return Denied(rule, why, "name the host that serves it in repository.url")
-        listed = "with other ports only" if known else "not at all"
-        why = f"{name}:{port} may not be reached: vm.allowed_hosts names it {listed}"
+        listed = "names it with other ports only" if known else "does not name it"
+        why = f"{name}:{port} may not be reached: vm.allowed_hosts {listed}"
         return Denied(rule, why, f"add {host_entry(name, port)} to vm.allowed_hosts if the task needs it")
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from workers.egress.denial import Denied
@@ -26,23 +25,44 @@ class Report(Protocol):
         """So many bytes more went out of the sandbox, and into it."""
 
 
-@dataclass
+MAX_NOTED = 100
+"""Different words kept of what was refused, and as many of what was not reached: a repository may name any host."""
+
+
 class EgressReport:
     """What did not get through, in words, each once: refused by the policy, or not reached. For helpers of ours.
 
-    `counted` is told how many bytes went up and down.
+    Of each the first `MAX_NOTED` are kept. `counted` is told how many bytes went up and down.
     """
 
-    denied: list[str] = field(default_factory=list)
-    failed: list[str] = field(default_factory=list)
-    counted: Callable[[int, int], None] | None = None
-    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
+    def __init__(
+        self,
+        denied: Iterable[str] = (),
+        failed: Iterable[str] = (),
+        counted: Callable[[int, int], None] | None = None,
+    ) -> None:
+        self._denied = dict.fromkeys(denied)
+        self._failed = dict.fromkeys(failed)
+        self.counted = counted
+        self._lock = threading.Lock()
+
+    @property
+    def denied(self) -> list[str]:
+        """In the order of their first time."""
+        with self._lock:
+            return list(self._denied)
+
+    @property
+    def failed(self) -> list[str]:
+        """In the order of their first time."""
+        with self._lock:
+            return list(self._failed)
 
     def on_denied(self, host: str, port: int, denial: Denied) -> None:  # noqa: ARG002 - the words name both
-        self._note(self.denied, str(denial))
+        self._note(self._denied, str(denial))
 
     def on_failed(self, host: str, port: int, words: str) -> None:  # noqa: ARG002 - as above
-        self._note(self.failed, words)
+        self._note(self._failed, words)
 
     def on_passed(self, host: str, port: int) -> None:
         pass
@@ -51,7 +71,7 @@ class EgressReport:
         if self.counted is not None:
             self.counted(up, down)
 
-    def _note(self, noted: list[str], words: str) -> None:
+    def _note(self, noted: dict[str, None], words: str) -> None:
         with self._lock:
-            if words not in noted:
-                noted.append(words)
+            if len(noted) < MAX_NOTED:
+                noted[words] = None

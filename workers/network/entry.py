@@ -39,6 +39,10 @@ class Entrance:
         """
         return self.entry.open(self)
 
+    def stands(self) -> bool:
+        """Whether what `open` left beside the socket is still there. Raises what the backend raises."""
+        return self.entry.stands(self.sandbox)
+
     def close(self) -> None:
         """Remove what `open` left beside the socket, which its holder closes; harmless when there is nothing.
 
@@ -53,6 +57,8 @@ class Entry(Protocol):
     mechanism: str
 
     def open(self, entrance: Entrance) -> socket.socket: ...
+
+    def stands(self, sandbox: str) -> bool: ...
 
     def close(self, sandbox: str) -> None: ...
 
@@ -76,6 +82,9 @@ class NamespaceEntry:
             raise SandboxGone(f"sandbox {sandbox} does not run any more")
         return listen_inside(process, lambda: self.backend.inspect(sandbox).process_id == process)
 
+    def stands(self, sandbox: str) -> bool:  # noqa: ARG002 - the socket is all
+        return True
+
     def close(self, sandbox: str) -> None:
         """Nothing is left: the socket was all."""
 
@@ -96,13 +105,16 @@ class SidecarEntry:
         except OSError as error:
             raise EgressUnavailable(f"no socket can be made in {entrance.directory}: {error}; correct that") from error
         try:
-            if not any(one.running for one in self._sidecars(sandbox)):
+            if not self.stands(sandbox):
                 self.close(sandbox)
                 start_sidecar(self.backend, sidecar_spec(spec, sandbox, entrance.directory))
         except BaseException:
             server.close()
             raise
         return server
+
+    def stands(self, sandbox: str) -> bool:
+        return any(one.running for one in self._sidecars(sandbox))
 
     def close(self, sandbox: str) -> None:
         for one in self._sidecars(sandbox):

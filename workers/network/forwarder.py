@@ -1,22 +1,23 @@
 """The program of a sidecar: what connects to the loopback port is passed on to a Unix socket, byte by byte.
 
-It runs inside a sandbox of our own image, given to Python as text (`python3 -c`), so it uses the standard library
-only. It decides nothing: the listener behind the socket does, in the worker. No worker, no connection.
+It runs inside a sandbox of our own image, given to Python as text (`python3 -c`) together with `workers.egress.relay`
+(`sidecar` does that), so both use the standard library only. It decides nothing: the listener behind the socket does,
+in the worker. No worker, no connection.
 """
 
 from __future__ import annotations
 
-import select
 import socket
 import sys
 import threading
 from contextlib import suppress
 
+from workers.egress.relay import relay
+
 READY = "listening"
 MAX_CONNECTIONS = 96
 """More than the listener behind it takes, so that it is the one to refuse and to report; less than the sidecar's
 processes (128), for each has a thread."""
-BUFFER_BYTES = 256 << 10
 CONNECT_SECONDS = 10.0
 
 
@@ -41,29 +42,9 @@ def _connection(client: socket.socket, path: str, slots: threading.BoundedSemaph
         with client, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as worker, suppress(OSError):
             worker.settimeout(CONNECT_SECONDS)
             worker.connect(path)
-            worker.settimeout(None)
-            _relay(client, worker)
+            relay(client, worker, lambda _up, _down: None)  # the worker counts
     finally:
         slots.release()
-
-
-def _relay(client: socket.socket, worker: socket.socket) -> None:
-    """Until both have ended, or the worker has: it keeps the times, and closes what is idle."""
-    other, buffer = {client.fileno(): (client, worker), worker.fileno(): (worker, client)}, bytearray(BUFFER_BYTES)
-    waiting = select.poll()
-    for number in other:
-        waiting.register(number, select.POLLIN)
-    while other:
-        for number, _ in waiting.poll():
-            source, target = other[number]
-            length = source.recv_into(buffer)
-            if length:
-                target.sendall(memoryview(buffer)[:length])
-                continue
-            waiting.unregister(number)
-            del other[number]
-            with suppress(OSError):
-                target.shutdown(socket.SHUT_WR)
 
 
 def main(port: int, path: str) -> None:

@@ -32,6 +32,12 @@ MEMORY_BYTES = 96 << 20
 CPUS = 1.0
 TMP_BYTES = 1 << 20
 START_SECONDS = 30.0
+_LOADER = """\
+import sys, types
+relay = sys.modules[{name!r}] = types.ModuleType({name!r})
+exec({relay!r}, relay.__dict__)
+exec({forwarding!r})
+"""
 
 
 def sidecar_spec(spec: SandboxSpec, sandbox: str, directory: Path) -> SandboxSpec:
@@ -64,7 +70,7 @@ def start_sidecar(backend: SandboxBackend, spec: SandboxSpec) -> str:
             backend.start(sidecar)
             if faults := backend.inspect(sidecar, spec).mismatches:
                 raise EgressUnavailable(f"the sidecar of a sandbox is not as asked for: {'; '.join(faults)}")
-            command = ["python3", "-I", "-c", _program(), str(ADDRESS[1]), f"{TARGET}/{SOCKET_NAME}"]
+            command = ["python3", "-I", "-c", program(), str(ADDRESS[1]), f"{TARGET}/{SOCKET_NAME}"]
             os.write(stream, launcher.gate_script(command, {}, "/"))
             _wait_ready(stream)
         finally:
@@ -102,8 +108,11 @@ def listening_socket(directory: Path, owner_id: int) -> socket.socket:
 
 
 @cache
-def _program() -> str:
-    return (resources.files("workers.network") / "forwarder.py").read_text(encoding="utf-8")
+def program() -> str:
+    """What a sidecar runs, where there is no package `workers`: the forwarder, and before it what it imports of us."""
+    relay = (resources.files("workers.egress") / "relay.py").read_text(encoding="utf-8")
+    forwarding = (resources.files("workers.network") / "forwarder.py").read_text(encoding="utf-8")
+    return _LOADER.format(name="workers.egress.relay", relay=relay, forwarding=forwarding)
 
 
 def _wait_ready(stream: int) -> None:

@@ -51,7 +51,11 @@ def _open(directory: Path, parts: list[str]) -> int:
 
 
 def _read(descriptor: int) -> bytes:
-    with os.fdopen(descriptor, "rb") as file:
+    """Closes `descriptor`. Raises `SecretRefused`, `OSError`."""
+    try:  # fdopen would refuse a directory, and leave the descriptor open
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise SecretRefused("the key leads to something that is no file", "name a plain file in the key")
-        return file.read(MAX_VALUE_BYTES + 2)
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return file.read(MAX_VALUE_BYTES + 2)
+    finally:
+        os.close(descriptor)

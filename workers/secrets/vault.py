@@ -50,6 +50,17 @@ class VaultSource:
             raise SecretRefused(f"{where} has no field {field}", "name one of its fields: key: path:field")
         raise SecretRefused(f"{where} has {len(fields)} fields", "name one of them: key: path:field")
 
+    def check_token(self, seconds: float) -> None:
+        """Ask Vault once whether it takes the token; wait `seconds` for each step.
+
+        Raises `SecretRefused`, `SourceAway`.
+        """
+        status, _ = self._get(_ABOUT_ITSELF, seconds)
+        if status == http.client.FORBIDDEN:
+            raise _token_refused()
+        if status != http.client.OK:
+            raise SecretRefused(f"Vault answered {status} to a look at its own token", _LOOK_AT_URL, Fault.PLATFORM)
+
     def _fields(self, path: str) -> dict[str, Any]:
         status, answer = self._get(f"{quote(self.mount)}/data/{quote(path)}")
         if status == http.client.OK:
@@ -68,21 +79,20 @@ class VaultSource:
 
     def _forbidden(self, path: str) -> SecretRefused:
         """Whose fault it is: Vault says the same of a token that is not valid and of a path it may not read."""
-        status, _ = self._get("auth/token/lookup-self")
+        status, _ = self._get(_ABOUT_ITSELF)
         if status == http.client.OK:
             hint = f"the operator lets the worker's policy read {self.mount}/data/{path}, or the key is wrong"
             return SecretRefused(f"the worker may not read {self.mount}/{path}", hint)
-        hint = "the operator renews the token in SANDBOX_VAULT_TOKEN_FILE"
-        return SecretRefused("Vault does not accept the worker's token", hint, Fault.PLATFORM)
+        return _token_refused()
 
-    def _get(self, path: str) -> tuple[int, bytes]:
+    def _get(self, path: str, seconds: float = CONNECT_SECONDS) -> tuple[int, bytes]:
         """Return status and body. Raises `SourceAway`, `SecretRefused`."""
         if self.url is None or self.token_file is None:
             hint = "the operator sets SANDBOX_VAULT_URL and SANDBOX_VAULT_TOKEN_FILE"
             raise SecretRefused("it knows no Vault", hint)
         headers = {"X-Vault-Token": _token(self.token_file), "X-Vault-Request": "true", "Connection": "close"}
         base = urlsplit(self.url)
-        connection = _connection(base.scheme, base.hostname or "", base.port)
+        connection = _connection(base.scheme, base.hostname or "", base.port, seconds)
         try:
             connection.request("GET", f"{base.path}/v1/{path}", headers=headers)
             with connection.getresponse() as response:
@@ -101,7 +111,13 @@ class VaultSource:
         return response.status, body
 
 
+_ABOUT_ITSELF = "auth/token/lookup-self"
 _LOOK_AT_URL = "the operator compares SANDBOX_VAULT_URL (the active node) and SANDBOX_VAULT_MOUNT (KV version 2)"
+
+
+def _token_refused() -> SecretRefused:
+    hint = "the operator renews the token in SANDBOX_VAULT_TOKEN_FILE"
+    return SecretRefused("Vault does not accept the worker's token", hint, Fault.PLATFORM)
 
 
 def _token(file: Path) -> str:
@@ -116,11 +132,11 @@ def _token(file: Path) -> str:
     return token
 
 
-def _connection(scheme: str, host: str, port: int | None) -> http.client.HTTPConnection:
+def _connection(scheme: str, host: str, port: int | None, seconds: float) -> http.client.HTTPConnection:
     """No proxy of the environment and no redirect: the token goes to the server that the operator named, only."""
     if scheme == "http":
-        return http.client.HTTPConnection(host, port, timeout=CONNECT_SECONDS)
-    return http.client.HTTPSConnection(host, port, timeout=CONNECT_SECONDS, context=ssl.create_default_context())
+        return http.client.HTTPConnection(host, port, timeout=seconds)
+    return http.client.HTTPSConnection(host, port, timeout=seconds, context=ssl.create_default_context())
 
 
 def _body(response: http.client.HTTPResponse) -> bytes:

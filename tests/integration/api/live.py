@@ -24,7 +24,8 @@ from tests.servers.process import free_port
 class LiveServer:
     """`sandbox api` on a data directory. Of settings, only `environment` is in its environment.
 
-    `authority`: the certificate that vouches for it, where it serves TLS.
+    `authority`: the certificate that vouches for it, where it serves TLS. `program`: what Python runs, with the
+    arguments of `sandbox`.
     """
 
     data_dir: Path
@@ -33,6 +34,7 @@ class LiveServer:
     process: subprocess.Popen[bytes] | None = None
     environment: dict[str, str] = field(default_factory=dict)
     authority: Path | None = None
+    program: tuple[str, ...] = ("-m", "orchestrator.cli")
 
     @property
     def url(self) -> str:
@@ -47,7 +49,7 @@ class LiveServer:
         return (self.data_dir.parent / "api.log").read_text()
 
     def start(self) -> None:
-        argv = [sys.executable, "-m", "orchestrator.cli", "api", "--port", str(self.port)]
+        argv = [sys.executable, *self.program, "api", "--port", str(self.port)]
         argv += ["--data-dir", str(self.data_dir), *self.options]
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("SANDBOX_", "XDG_"))}
         # The simulated worker sends no heartbeats.

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import pytest
 
+from api import condition
 from orchestrator.artifacts import open_artifact_store
 from orchestrator.product import Product
 from tests.integration.api.conftest import CheckedClient
@@ -89,8 +90,13 @@ def test_a_purge_empties_the_bucket_of_the_task(client: CheckedClient, in_s3: Pr
 
 
 def test_a_bucket_that_went_away_is_503_and_not_ready(
-    client: CheckedClient, in_s3: Product, s3_server: S3Server
+    client: CheckedClient,
+    in_s3: Product,
+    s3_server: S3Server,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    monkeypatch.setattr(condition, "KEPT_SECONDS", 0)
     assert client.get("/api/v1/health/ready").status_code == 200
     in_s3.artifacts.delete_prefix("tasks/maker")
     bucket = in_s3.settings.artifacts_url.split("/")[2]
@@ -98,7 +104,8 @@ def test_a_bucket_that_went_away_is_503_and_not_ready(
     s3_server.client().delete_bucket(Bucket=bucket)
     answer = client.get(f"{URL}/artifacts/out/big.bin")
     assert_error(answer, 503, "service_unavailable")
-    assert "it answered 404 NoSuchBucket; create the bucket" in answer.json["message"]  # type: ignore[index]
+    [refused] = [one for one in caplog.records if one.message == "request refused"]
+    assert "it answered 404 NoSuchBucket; create the bucket" in refused.why  # type: ignore[attr-defined]
     assert set(client.get("/api/v1/health/ready").json["details"]) == {"artifacts"}  # type: ignore[index]
 
 

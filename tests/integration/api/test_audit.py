@@ -157,7 +157,25 @@ def test_a_writer_that_hangs_holds_up_no_answer_and_what_is_too_much_goes_to_the
     small.flush(30)
 
 
-def test_a_dry_run_and_a_bad_manifest_are_kept_as_what_they_are(client: CheckedClient, entries: Entries) -> None:
+def test_a_bad_manifest_is_kept_and_a_dry_run_is_not(client: CheckedClient, entries: Entries) -> None:
     client.submit("nonsense")
-    client.post(f"{TASKS}?dry_run=true", data=MANIFEST, content_type="text/yaml")
-    assert [(one.subject, one.status) for one in entries()] == [(None, 400), (None, 200)]
+    for text in (MANIFEST, "nonsense"):
+        client.post(f"{TASKS}?dry_run=true", data=text, content_type="text/yaml")
+    assert [(one.subject, one.status) for one in entries()] == [(None, 400)]
+
+
+def test_each_child_that_is_cancelled_has_an_entry_of_its_own(
+    client: CheckedClient, host: BuildHost, entries: Entries
+) -> None:
+    parent = client.task()
+    ended, waits, runs = (
+        client.submit(MANIFEST + f"parent_id: {parent}\n").json["task_id"]  # type: ignore[index]
+        for _ in range(3)
+    )
+    host.exit(host.run(ended))
+    host.run(runs)
+    client.delete(f"{TASKS}/{parent}?children=true&wait=0", headers={"X-Request-Id": "all-of-them"})
+    found = [one for one in entries() if one.action == "task.cancel"]
+    assert {(one.subject, one.status) for one in found} == {(waits, 200), (runs, 202), (parent, 200)}
+    assert len(found) == 3
+    assert {one.request_id for one in found} == {"all-of-them"}

@@ -3,10 +3,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from orchestrator.product import Product
 from orchestrator.services import claim as claims
 from orchestrator.states import State
+from orchestrator.store import tasks
+from orchestrator.store.tables import tasks as table
 from tests.integration.api.conftest import CheckedClient
 from tests.integration.api.installation import MANIFEST, BuildHost, broker_of
 from tests.integration.api.test_errors import assert_error
@@ -210,6 +213,28 @@ def test_children_of_a_parent_that_has_ended_are_cancelled_though_the_answer_is_
     host.exit(host.run(parent))
     assert client.delete(f"{TASKS}/{parent}?children=true").status_code == 409
     assert get(client, child)["state"] == "cancelled"
+
+
+def test_children_in_a_ring_are_cancelled_once(
+    client: CheckedClient, product: Product, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ids come back after retention: a new task with an old id may have a grandchild of the old one as its parent."""
+    parent = client.task()
+    child = client.submit(MANIFEST + f"parent_id: {parent}\n").json["task_id"]  # type: ignore[index]
+    with product.database.write() as tx:
+        tx.execute(table.update().where(table.c.id == parent).values(parent_id=child))
+    looked: list[str] = []
+
+    def children_of(tx: sa.Connection, task_id: str, *, owner: str | None) -> list[str]:
+        looked.append(task_id)
+        assert len(looked) < 10, "it goes round and round"
+        return found(tx, task_id, owner=owner)
+
+    found = tasks.children_of
+    monkeypatch.setattr(tasks, "children_of", children_of)
+    assert client.delete(f"{TASKS}/{parent}?children=true").status_code == 200
+    assert [get(client, one)["state"] for one in (parent, child)] == ["cancelled", "cancelled"]
+    assert looked == [parent, child]
 
 
 def test_children_live_on_when_nobody_asks(client: CheckedClient) -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from api import health
 from orchestrator.product import Product
+from orchestrator.store import workers
 from orchestrator.store.database import StoreUnavailable
 from tests.integration.api.conftest import CheckedClient
 from tests.integration.api.installation import MANIFEST, BuildHost
@@ -84,7 +84,7 @@ def test_a_failure_of_the_server_answers_500_and_its_log_has_the_request_id(
     def broken(*_: object) -> None:
         raise RuntimeError("the cause, which is nobody's business outside")
 
-    monkeypatch.setattr(health.workers, "all_of", broken)
+    monkeypatch.setattr(workers, "all_of", broken)
     response = client.get("/api/v1/workers")
     body = assert_error(response, 500, "internal_error")
     assert "nobody's business" not in response.text
@@ -94,10 +94,10 @@ def test_a_failure_of_the_server_answers_500_and_its_log_has_the_request_id(
 
 
 def test_a_store_that_does_not_answer_is_503_and_says_when_to_try_again(
-    client: CheckedClient, product: Product, monkeypatch: pytest.MonkeyPatch
+    client: CheckedClient, product: Product, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def gone(*_: object) -> None:
-        raise StoreUnavailable("the store does not answer: it is away for this test")
+        raise StoreUnavailable('connection to "10.1.2.3", port 5432 failed: password of user "builder"')
 
     monkeypatch.setattr(type(product.database), "read", gone)
     monkeypatch.setattr(type(product.database), "write", gone)
@@ -109,8 +109,12 @@ def test_a_store_that_does_not_answer_is_503_and_says_when_to_try_again(
         client.get("/api/v1/tasks/one/logs"),
         client.get("/metrics"),
     ):
-        assert_error(response, 503, "service_unavailable")
+        body = assert_error(response, 503, "service_unavailable")
         assert int(response.headers["Retry-After"]) > 0
+        assert not any(word in response.text for word in ("10.1.2.3", "builder"))
+        assert "the server's store does not answer; try again" in str(body["message"])
+        of_this = [vars(one) for one in caplog.records if vars(one).get("request") == body["request_id"]]
+        assert ["builder" in one["why"] for one in of_this if "why" in one] == [True]
 
 
 def test_a_request_id_is_echoed_on_success_and_on_error(client: CheckedClient) -> None:

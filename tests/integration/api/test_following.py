@@ -15,11 +15,13 @@ from api.feed import KEPT_ROWS, Feed
 from api.logs import _gone
 from orchestrator import clock, journal
 from orchestrator.models import Claim
+from orchestrator.product import Product
 from tests.integration.api import sse
 from tests.integration.api.conftest import CheckedClient
 from tests.integration.api.installation import BuildHost
 from tests.integration.api.test_logs import RETRIED, start_again
 from tests.integration.api.waiting import Background, chance, eventually
+from tests.integration.store.plans import heard
 
 LOGS = "/api/v1/tasks/speaker/logs"
 
@@ -373,3 +375,16 @@ def test_a_wait_for_the_end_does_not_pass_over_an_end_that_comes_while_it_looks(
     eventually("it waits", lambda: seen)
     host.say(claim, "one line\n")
     assert waiting.result().state == "completed"
+
+
+def test_who_waits_or_follows_reads_a_definition_once_at_most(
+    client: CheckedClient, host: BuildHost, claim: Claim, product: Product
+) -> None:
+    hub = client.application.extensions["sandbox-parts"].hub
+    with heard(product.database) as waited:
+        assert hub.wait_terminal("speaker", 0).state == "running"
+    host.exit(claim)
+    with heard(product.database) as followed:
+        assert b"end" in client.get("/api/v1/tasks/speaker/logs?follow=true").data
+    for statements in (waited, followed):
+        assert len([text for text, _ in statements if "definition" in text]) == 1

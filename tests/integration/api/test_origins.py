@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
+import yaml
 
 from orchestrator.product import Product
+from orchestrator.settings import load
 from tests.integration.api.conftest import CheckedClient
 from tests.integration.api.installation import MANIFEST, open_product
 from tests.integration.api.test_errors import assert_error
+from tests.integration.api.tokens import headers_of
 
 ALLOWED = "https://console.example.org"
 TASKS = "/api/v1/tasks"
@@ -111,10 +116,44 @@ def test_behind_a_proxy_the_name_of_an_allowed_origin_is_a_name_of_this_server(
     assert client.get(TASKS, headers={"Host": "console.example.org"}).status_code == 200
 
 
-def test_a_server_on_an_open_address_answers_under_every_name(open_client: Callable[..., CheckedClient]) -> None:
-    client = open_client(host="0.0.0.0", allow_open=True)  # noqa: S104 - what is tested
-    assert client.get(TASKS, headers={"Host": "builds.example.org"}).status_code == 200
-    assert_error(client.get(TASKS, headers={"Host": "builds.example.org", "Origin": "http://x.org"}), 403, "forbidden")
+WIDE = "0.0.0.0"  # noqa: S104 - what is tested
+REBOUND = {"Host": "evil.example.org:8122", "Origin": "http://evil.example.org:8122"}
+
+
+def test_a_page_that_re_binds_its_name_cannot_drive_an_open_server_on_any_address(
+    open_client: Callable[..., CheckedClient],
+) -> None:
+    client = open_client(host=WIDE, allow_open=True)
+    assert_error(client.submit(headers=REBOUND), 403, "forbidden")
+    assert_error(client.get(TASKS, headers={"Host": "evil.example.org"}), 403, "forbidden")
+    for host in ("localhost:8122", "192.0.2.1:8122", "[::1]:8122"):
+        assert client.get(TASKS, headers={"Host": host}).status_code == 200, host
+
+
+def test_the_name_that_an_open_server_listens_on_is_its_own(open_client: Callable[..., CheckedClient]) -> None:
+    client = open_client(host="Builds.example.org", allow_open=True)
+    assert client.get(TASKS, headers={"Host": "builds.example.org:8122"}).status_code == 200
+
+
+def test_with_a_token_made_a_server_on_another_address_answers_under_every_name_and_at_once(
+    make_client: MakeClient, product: Product
+) -> None:
+    """The first request after the token was made, in a process that was never asked for one."""
+    client = make_client(replace(product, settings=replace(product.settings, host=WIDE, allow_open=True)))
+    named = {"Host": "builds.example.org", **headers_of(product)}
+    assert client.get(TASKS, headers=named).status_code == 200
+    assert_error(client.get(TASKS, headers={"Host": "builds.example.org"}), 401, "unauthorized")
+    assert_error(client.get(TASKS, headers={**named, "Origin": "http://x.org"}), 403, "forbidden")
+
+
+def test_with_compose_the_api_answers_under_the_names_its_parts_call_it_by() -> None:
+    services = yaml.safe_load((Path(__file__).parents[3] / "compose.yaml").read_text())["services"]
+    environment = services["api"]["environment"]
+    named = str(environment["SANDBOX_ALLOWED_HOSTS"]).replace("${SANDBOX_ALLOWED_HOSTS:-}", "")
+    settings = load({"SANDBOX_ALLOWED_HOSTS": named, "SANDBOX_HOST": environment["SANDBOX_HOST"]})
+    assert {urlsplit(services["worker"]["environment"]["SANDBOX_SERVER"]).hostname, "localhost"} == {
+        *settings.allowed_hosts
+    }
 
 
 def test_a_form_of_a_foreign_page_that_sends_no_origin_cannot_submit(client: CheckedClient) -> None:

@@ -388,6 +388,31 @@ def test_the_listener_is_closed_with_its_block_and_the_next_connection_is_refuse
         backend.destroy(made)
 
 
+@pytest.mark.parametrize("entry_kind", ["sidecar"])
+def test_a_sidecar_that_was_killed_is_missed_and_opening_again_replaces_it(
+    backend: DockerBackend, spec_of: SpecOf, entrance_of: EntranceOf
+) -> None:
+    made = backend.create(spec_of())
+    entrance = entrance_of(made)
+    try:
+        stream = backend.attach(made)
+        backend.start(made)
+        process_id = backend.inspect(made).process_id
+        assert process_id
+        entrance.open().close()
+        assert entrance.stands()
+        [sidecar] = [one.id for one in backend.find() if one.id != made]
+        subprocess.run(["docker", "kill", sidecar], check=True, capture_output=True)
+        assert not entrance.stands()
+        with entrance.open():
+            assert entrance.stands()
+            assert connects(process_id)
+        os.close(stream)
+    finally:
+        entrance.close()
+        backend.destroy(made)
+
+
 def connects(process_id: int) -> bool:
     """Try to connect to the proxy from inside the network namespace of a process."""
     command = ["nsenter", f"--net=/proc/{process_id}/ns/net", "bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/3128"]

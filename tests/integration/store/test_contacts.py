@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import sqlalchemy as sa
+
 from orchestrator.contacts import Contact, EgressRule, Traffic, entries, fix, merged
 from orchestrator.outcomes import of_exit
 from orchestrator.product import Product
@@ -44,6 +46,19 @@ def test_what_a_worker_has_sent_stays_when_it_registers_again_and_grows_with_the
         registered(product)
     with product.database.read() as tx:
         assert contacts.bytes_of_workers(tx) == {"w": (10, 14)}
+
+
+def test_a_reaper_that_knows_no_contacts_can_forget_their_task(product: Product) -> None:
+    """One of the version before, during an upgrade: it deletes from the tables that it knows."""
+    registered(product)
+    claim = running(product)
+    with product.database.write() as tx:
+        contacts.save(tx, claim, "w", Traffic(1, 1, (contact("a.test"),)))
+    with product.database.write() as tx:
+        for table in ("records", "attempts", "tasks"):
+            key = "id" if table == "tasks" else "task_id"
+            tx.execute(sa.text(f"DELETE FROM {table} WHERE {key} = 't'"))  # noqa: S608 - ours
+        assert contacts.of_task(tx, "t") == []
 
 
 def test_contacts_go_when_the_task_is_purged_and_when_it_is_forgotten(product: Product) -> None:

@@ -60,6 +60,13 @@ QUESTIONS: dict[str, tuple[Question, str]] = {
     "a page of a state": (listing(states=(State.FAILED,)), "tasks_by_state"),
     "a page of children": (listing(parent_id="p"), "tasks_by_parent"),
     "an owner's page": (listing(owner="alice"), "tasks_by_owner"),
+    "an owner's page by name": (listing(owner="alice", sort="name"), "tasks_by_owner_name"),
+    "an owner's page by start": (listing(owner="alice", sort="started_at"), "tasks_by_owner_start"),
+    "an owner's page by last change": (listing(owner="alice", sort="state_changed_at"), "tasks_by_owner_change"),
+    "an owner's page of a state": (listing(owner="alice", states=(State.FAILED,)), "tasks_by_owner_state"),
+    "an owner's page of states": (
+        listing(owner="alice", states=(State.FAILED, State.PENDING)), "tasks_by_owner_state"
+    ),
     "an owner's page of a rare label": (listing(owner="alice", labels=(("k", "v"),)), "task_labels_by_value"),
     "is a task an owner's": (lambda tx: tasks.exists(tx, "c1", owner="alice"), "(sqlite_autoindex_tasks_1|tasks_pkey)"),
     "a page of a label": (listing(labels=(("k", "v"),)), "task_labels_by_value"),
@@ -119,12 +126,15 @@ def test_what_is_asked_often_is_found_by_its_index(busy: Database, what: str) ->
     assert not re.search(r"SCAN tasks$|Seq Scan on tasks|Seq Scan on task_labels", plan, re.MULTILINE), plan
 
 
+@pytest.mark.parametrize("owner", [None, "alice"])
 @pytest.mark.parametrize("descending", [True, False])
 @pytest.mark.parametrize("sort", ["created_at", "name", "state_changed_at", "started_at"])
-def test_a_page_is_cut_in_the_order_of_the_index_and_not_sorted(busy: Database, sort: str, descending: bool) -> None:
+def test_a_page_is_cut_in_the_order_of_the_index_and_not_sorted(
+    busy: Database, sort: str, descending: bool, owner: str | None
+) -> None:
     with busy.read() as tx:
         with heard(busy) as statements:
-            Matching(tx, Query(sort=sort, descending=descending, limit=5)).page(tx)
+            Matching(tx, Query(sort=sort, descending=descending, limit=5, owner=owner)).page(tx)
         plan = plan_of(tx, statements)
     assert "TEMP B-TREE" not in plan
     assert not re.search(r"\bSort\b", plan), plan

@@ -23,6 +23,7 @@ from orchestrator.store.lifecycle import transition
 from orchestrator.store.matching import Query
 from orchestrator.store.tasks import DuplicateTask
 from tests.integration.store.given import manifest_of, now, registered, running, submitted
+from tests.integration.store.plans import heard
 
 AT = clock.now()
 
@@ -73,6 +74,16 @@ def test_a_second_task_of_the_same_id_is_refused_with_the_first_and_changes_noth
         tasks.insert(tx, "t", manifest_of("second"), at=AT, message="waits", rerun_of=None)
     assert caught.value.existing.name == "first"
     assert page(database, labels=(("k", "v"),)) == ["t"]
+
+
+def test_what_is_asked_often_or_of_many_tasks_reads_no_definition(database: Database) -> None:
+    insert(database, "t", labels={"k": "v"})
+    for question in (lambda tx: tasks.find(tx, Query())[0][0], lambda tx: tasks.look(tx, "t")):
+        with database.read() as tx, heard(database) as statements:
+            found = question(tx)
+        assert (found.id, found.labels, found.state, found.state_message) == ("t", {"k": "v"}, State.PENDING, "waits")
+        assert statements
+        assert not [text for text, _ in statements if "definition" in text or "applied" in text]
 
 
 def test_a_transaction_goes_on_after_a_duplicate_was_refused_in_it(database: Database) -> None:

@@ -14,6 +14,7 @@ from tests.e2e.stack import Product
 from tests.e2e.submitting import ended, raw_output
 from tests.integration.sandbox.repositories import commit, git, head, make_repository, write
 from tests.integration.sandbox.test_git import add_submodule, hostile
+from tests.security.artifacts.leaving import said
 from tests.security.git.cloning import assert_clone_failed, submit_clone
 from tests.security.git.host_programs import watched
 
@@ -58,6 +59,23 @@ def test_g2_a_repository_full_of_programs_is_cloned_changed_and_made_a_patch_of_
     assert not canary.exists()
     assert programs, "the product's own processes were not seen: nothing was watched"
     assert not programs & GIT, programs
+
+
+PATCH_EATER = r"""
+git config filter.evil.clean '(while :; do rm -f /git-out/patch; done) > /dev/null 2>&1 < /dev/null & cat'
+echo '* filter=evil' > .gitattributes
+echo changed >> README.md
+"""
+
+
+def test_g2_a_filter_that_removes_the_patch_costs_the_patch_and_nothing_else(api: httpx.Client, allowed: Path) -> None:
+    upstream = make_repository(allowed / "eaten")
+    task_id = submit_clone(api, {"url": upstream.as_uri()}, PATCH_EATER)
+    assert task_id
+    task = ended(api, task_id, 180)
+    assert task["state"] == "completed", task["outcome"]
+    assert api.get(f"/tasks/{task_id}/artifacts").json()["artifacts"] == []
+    assert any("no patch could be made" in line for line in said(api, task))
 
 
 SUBMODULES = {
