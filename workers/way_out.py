@@ -49,11 +49,8 @@ def proxy_environment(manifest: Manifest) -> dict[str, str]:
 
 def open_way_out(attempt: Attempt) -> None:
     """Open it in a sandbox that waits at its gate. Raises `EgressUnavailable`, `EngineUnavailable`."""
-    if attempt.manifest.vm.network_mode != OUTBOUND:
-        return
-    attempt.undo.callback(_abandon, attempt)
-    attempt.way_out = WayOut(attempt)
-    attempt.way_out.open()
+    if way_out := _with_its_undo(attempt):
+        way_out.open()
 
 
 def count_on(attempt: Attempt) -> None:
@@ -65,11 +62,17 @@ def count_on(attempt: Attempt) -> None:
 
 def reopen_way_out(attempt: Attempt) -> None:
     """Open it again in a sandbox that runs; what fails is tried again."""
+    if way_out := _with_its_undo(attempt):
+        way_out.keep_trying()
+
+
+def _with_its_undo(attempt: Attempt) -> WayOut | None:
+    """None where the sandbox has no way out."""
     if attempt.manifest.vm.network_mode != OUTBOUND:
-        return
+        return None
     attempt.undo.callback(_abandon, attempt)
     attempt.way_out = WayOut(attempt)
-    attempt.way_out.keep_trying()
+    return attempt.way_out
 
 
 def close_way_out(attempt: Attempt) -> None:
