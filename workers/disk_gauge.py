@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import stat
@@ -46,6 +47,18 @@ def of_file_system(top: int) -> Use:
         full = INODES
     broken = bool(found.f_flag & os.ST_RDONLY)
     return Use(size - found.f_bfree * found.f_frsize, full, broken)
+
+
+def takes_writes(top: int) -> bool:
+    """Try it, by a file without a name: kernels from 6.15 on tell nobody else that they stopped writing.
+
+    A file system that is full takes writes in this sense: what it refuses is told otherwise.
+    """
+    try:
+        os.close(os.open(".", os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600, dir_fd=top))
+    except OSError as error:
+        return error.errno not in (errno.EROFS, errno.EIO)
+    return True
 
 
 def of_tree(top: int, limit_bytes: int, *, seconds: float = math.inf) -> Use:

@@ -14,7 +14,7 @@ _HINT = "raise vm.disk, or write less: workspace and home lie on that disk"
 def of_failure(outcome: Outcome, limit_bytes: int, *, full: str | None, broken: bool) -> Outcome:
     """What a command's failure means, if its disk was full, or closed by the kernel."""
     if broken:
-        message = "the kernel stopped writing to the task's disk; most often the worker's host disk is full"
+        message = "the task's disk could not be written any more: the worker's host disk was full, or failed"
         hint = "free space below SANDBOX_DATA_DIR on that worker, and run the task again"
         return replace(
             outcome, reason=Reason.SANDBOX_ERROR, fault=FAULT[Reason.SANDBOX_ERROR], message=message, hint=hint

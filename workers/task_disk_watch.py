@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -58,6 +59,9 @@ class DiskGauge:
             if image:
                 use = disk_gauge.of_file_system(top)
                 self._keep(use.bytes_used, use)
+                # The image is sparse: where the host has no room, the kernel loses what the task has written.
+                host = os.statvfs(self._directory.root)
+                self.broken = self.broken or host.f_bavail * host.f_frsize < disk_gauge.MARGIN_BYTES
 
     def measure_if_rested(self) -> bool:
         """`measure`, but of what took long the last time only after a rest."""
@@ -88,6 +92,8 @@ class DiskGauge:
     def look_at_end(self) -> None:
         """The last look, at a command that has failed: nothing of the task writes any more."""
         self.look()
+        with suppress(OSError), disk_image.opened(self._directory.disk) as (top, image):
+            self.broken = self.broken or (image and not disk_gauge.takes_writes(top))
         if self.measure(LAST_LOOK_SECONDS):
             self.full = self.full or disk_gauge.SPACE
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import subprocess
@@ -239,6 +240,45 @@ def test_the_gauge_of_an_image_sees_that_it_is_full_and_that_it_was(directory: A
     assert (gauge.full, gauge.peak_bytes >= SIZE - disk_gauge.MARGIN_BYTES) == (SPACE, True)
     assert not gauge.measure()  # the kernel holds it to its size; nobody has to end it
     directory.destroy()
+
+
+def test_a_disk_that_the_kernel_writes_no_more_is_seen_after_a_failure(work_dir: Path) -> None:
+    with small_disk(work_dir, 32 * MIB) as host:
+        made = AttemptDirectory.of(host.top, Claim("task", 1, 1), lambda root: ImageDisk().create(root, 256 * MIB))
+        made.create()
+        before, later = DiskGauge(made, 256 * MIB), DiskGauge(made, 256 * MIB)
+        before.look_at_end()
+        assert not before.broken
+        host.fill()
+
+        def refused() -> bool:
+            try:
+                with (made.workspace / "more").open("ab", buffering=0) as file:
+                    file.write(bytes(MIB))
+                    os.fsync(file.fileno())
+            except OSError as error:
+                return error.errno == errno.EROFS
+            return False
+
+        eventually("the kernel stops writing", refused)
+        host.free()
+        later.look_at_end()
+        assert later.broken
+        made.destroy()
+
+
+def test_a_disk_on_a_host_without_room_is_none_that_keeps_what_is_written(work_dir: Path) -> None:
+    with small_disk(work_dir, 32 * MIB) as host:
+        made = AttemptDirectory.of(host.top, Claim("task", 1, 1), lambda root: ImageDisk().create(root, 256 * MIB))
+        made.create()
+        gauge = DiskGauge(made, 256 * MIB)
+        gauge.look()
+        assert not gauge.broken
+        host.fill()
+        gauge.look()
+        host.free()
+        assert gauge.broken
+        made.destroy()
 
 
 def test_a_disk_for_which_the_host_has_no_device_says_so(work_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -199,7 +199,7 @@ def test_a_server_that_is_stopped_is_unavailable_and_found_again_when_it_is_back
         for action in (product.database.ping, lambda: submit(product, manifest_of())):
             with pytest.raises(StoreUnavailable):
                 action()
-        assert doorbell.wait(0)  # a broken connection says "look": the reader learns it from the store
+        assert doorbell.wait(SOON)  # a broken connection says "look": the reader learns it from the store
     finally:
         cluster.start()
     assert now(product, "t").claim == mine
