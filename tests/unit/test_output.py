@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from orchestrator.journal import PIECE_BYTES, pieces, whole_characters
 from orchestrator.models import Claim, Kind, NewRecord
-from tests.unit.engine_logs import NUMBER, attached, frame, logged
+from tests.unit.engine_logs import NUMBER, Said, attached, frame, logged
 from workers.demux import Stream
 from workers.output import OutputPump, Progress
 from workers.spool import HEADER, segment_path
@@ -52,6 +52,16 @@ def spool(directory: Path, chunks: Sequence[bytes], segment: int = 0) -> None:
         for chunk in chunks:
             file.write(HEADER.pack(1_700_000_000.0, len(chunk)) + chunk)
     (directory / "eof").write_text("ended")
+
+
+def spool_of_a_killed_keeper(directory: Path, whole: Said, share: float, cut: int) -> None:
+    """It got `share` of what the command printed; the engine's log, read to its end, follows. In chunks of `cut`."""
+    first = attached(whole)
+    first = first[: round(len(first) * share)]
+    second = logged(whole, ended=True)
+    spool(directory, [first[at : at + cut] for at in range(0, len(first), cut)])
+    begin(directory, StreamKind.WHOLE_LOG, "")
+    spool(directory, [second[at : at + cut] for at in range(0, len(second), cut)], segment=1)
 
 
 def pump(directory: Path, journal: MemoryJournal, limit_bytes: int = 1 << 30, marker: bytes = b"") -> None:
@@ -166,12 +176,7 @@ def test_keeper_and_worker_killed_anywhere_leave_exactly_what_was_printed(
 ) -> None:
     directory = tmp_path_factory.mktemp("spool")
     whole: list[tuple[Stream, bytes]] = [("stdout", MARKER), ("stderr", MARKER), *said]
-    first = attached(whole)
-    first = first[: round(len(first) * share)]
-    second = logged(whole, ended=True)
-    spool(directory, [first[at : at + cut] for at in range(0, len(first), cut)])
-    begin(directory, StreamKind.WHOLE_LOG, "")
-    spool(directory, [second[at : at + cut] for at in range(0, len(second), cut)], segment=1)
+    spool_of_a_killed_keeper(directory, whole, share, cut)
     journal = MemoryJournal()
     lives(directory, journal, deaths)
     for name in NUMBER:

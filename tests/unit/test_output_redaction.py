@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from orchestrator.models import Kind
-from tests.unit.engine_logs import attached, frame, logged
-from tests.unit.test_output import CLAIM, MARKER, MemoryJournal, spool
+from tests.unit.engine_logs import attached, frame
+from tests.unit.test_output import CLAIM, MARKER, MemoryJournal, spool, spool_of_a_killed_keeper
 from workers.demux import Stream
 from workers.keeper_client import Doorbell
 from workers.output import OutputPump, Progress
@@ -140,12 +140,7 @@ def test_k2_a_log_recovered_after_the_keepers_death_is_masked_across_the_seam(
 ) -> None:
     directory = tmp_path_factory.mktemp("spool")
     whole: list[tuple[Stream, bytes]] = [("stdout", MARKER), ("stderr", MARKER), *said]
-    first = attached(whole)
-    first = first[: round(len(first) * share)]
-    second = logged(whole, ended=True)
-    spool(directory, [first[at : at + cut] for at in range(0, len(first), cut)])
-    begin(directory, StreamKind.WHOLE_LOG, "")
-    spool(directory, [second[at : at + cut] for at in range(0, len(second), cut)], segment=1)
+    spool_of_a_killed_keeper(directory, whole, share, cut)
     journal, alive = MemoryJournal(), MemoryJournal()
     stored = lives(directory, journal, deaths, MARKER)
     spool(directory / "again", [attached(whole)])

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from orchestrator.reaper import _LOCK_KEY
 from orchestrator.store.database import Database
 from tests.e2e.faults.installation import Installation
 from tests.e2e.faults.running import Install
@@ -15,8 +16,6 @@ from tests.e2e.submitting import run_manifest
 
 pytestmark = pytest.mark.docker
 
-LOCK_KEY = 0x5A4DB0C7
-"""The reaper's; those who place tasks, or migrate, take locks of their own beside it."""
 STORES = (
     pytest.param("sqlite", marks=pytest.mark.faults_long),
     pytest.param("postgres", marks=pytest.mark.postgres),
@@ -31,9 +30,10 @@ def holders(it: Installation) -> set[str]:
             lock = Path(str(database.url.database)).with_suffix(".reaper.lock")
             return _flock_holders(lock.stat().st_ino) if lock.exists() else set()
         query = "SELECT l.pid FROM pg_locks l JOIN pg_database d ON d.oid = l.database "
+        # Those who place tasks, or migrate, take locks of their own beside the reaper's.
         query += "WHERE d.datname = current_database() AND l.locktype = 'advisory' AND l.objid = :key AND l.granted"
         with database.read() as tx:
-            return {str(pid) for pid in tx.scalars(sa.text(query), {"key": LOCK_KEY})}
+            return {str(pid) for pid in tx.scalars(sa.text(query), {"key": _LOCK_KEY})}
     finally:
         database.close()
 
