@@ -17,7 +17,8 @@ COPY orchestrator orchestrator
 COPY schemas schemas
 COPY workers workers
 RUN /opt/sandbox/bin/pip install --quiet --no-cache-dir --no-deps --no-build-isolation . \
-    && /opt/sandbox/bin/pip uninstall --quiet --yes hatchling pip setuptools
+    && /opt/sandbox/bin/pip uninstall --quiet --yes hatchling setuptools
+# pip stays: `sandbox image build` fetches the agent's program with it.
 
 FROM ${RUN_IMAGE}
 LABEL sandbox.server=1

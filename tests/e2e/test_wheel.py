@@ -29,7 +29,12 @@ def test_an_installed_wheel_runs_a_task_without_the_checkout(docker_engine: None
         [sys.executable, "-c", where], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
     )
     assert origin.stdout.count(str(installed)) == 3
-    data = ["workers/images/basic/Dockerfile", "workers/sandbox/docker/seccomp.json", "schemas/task.schema.json"]
+    data = [
+        "workers/images/basic/Dockerfile",
+        "workers/images/claude_cli.lock.toml",
+        "workers/sandbox/docker/seccomp.json",
+        "schemas/task.schema.json",
+    ]
     assert [name for name in [*data, "schemas/openapi.yaml"] if not (installed / name).exists()] == []
 
     product = Product(tmp_path / "data", environment={"PYTHONPATH": str(installed)}, working_directory=tmp_path)

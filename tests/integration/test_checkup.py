@@ -96,9 +96,13 @@ def test_a_machine_that_works_has_no_problem_and_exit_code_0(run: Callable[..., 
         "runtime",
         "work directory",
     }
-    assert set(found) >= expected | {"image", "clock"}
+    assert set(found) >= expected | {"image", "agent", "clock"}
     assert "under the same path" in found["work directory"][0]["seen"]
     assert [one["seen"].split(" of profile ")[1].split(" ")[0] for one in found["image"]] == ["basic", "agentic-dev"]
+    assert [("holds claude" in one["seen"], "for `run` tasks" in one["seen"]) for one in found["agent"]] == [
+        (False, True),
+        (True, False),
+    ]
     assert not (tmp_path / "data").exists()  # looking makes nothing
 
 
@@ -263,6 +267,7 @@ def test_a_check_that_the_engine_does_not_answer_is_a_finding_and_not_the_end(
     found = findings(result)
     assert [one["seen"] for one in found["engine"]] == [
         "it failed to answer: gone",
+        "it failed to answer: slow",
         "it failed to answer: slow",
         "it failed to answer: slow",
     ]

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from workers.images import IMAGES
+from workers.images.agent_cli import AGENT_LABEL, locked
 
 pytestmark = pytest.mark.docker
 
@@ -120,6 +121,22 @@ def test_the_agent_image_compiles_and_has_its_tools(run: Run) -> None:
         """,
     )
     assert output == "compiled\n"
+
+
+def test_the_agent_starts_as_the_task_s_user_without_network_and_is_the_locked_one(run: Run) -> None:
+    output = run(
+        "agentic-dev", "claude --version; sha256sum < $(command -v claude); stat -c '%U %a' $(command -v claude)"
+    )
+    amd64 = locked()["amd64"]
+    assert output.splitlines() == [f"{amd64.version} (Claude Code)", f"{amd64.sha256}  -", "root 755"]
+
+
+def test_the_label_says_which_agent_an_image_holds(run: Run) -> None:
+    labels = ["docker", "image", "inspect", "--format", f'{{{{index .Config.Labels "{AGENT_LABEL}"}}}}']
+    tags = [IMAGES[name].tag for name in ("agentic-dev", "basic")]
+    found = subprocess.run([*labels, *tags], capture_output=True, text=True, check=True)
+    assert found.stdout.split("\n") == [locked()["amd64"].version, "", ""]
+    assert run("basic", "command -v claude || echo none") == "none\n"
 
 
 @pytest.mark.parametrize("name", IMAGES)

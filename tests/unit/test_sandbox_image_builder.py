@@ -1,13 +1,21 @@
 """How the sandbox images are described, and what the builder makes of the engine's answers."""
 
+import shutil
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO, Any
 
 import docker
 import pytest
 
 from orchestrator.profiles import BUILT_IN
-from workers.images import IMAGES, ImageBuildFailed, base, build, builder
+from tests.unit.tiny_cli import cli_of
+from workers.images import IMAGES, ImageBuildFailed, base, build, builder, cli_cache
 from workers.images.advice import how_to_get
+from workers.images.agent_cli import AGENT_LABEL
+from workers.images.context import open_context
 
 
 def no_engine() -> docker.DockerClient:
@@ -36,9 +44,148 @@ def test_dockerfiles_use_only_the_classic_syntax(name: str) -> None:
     assert "<<" not in text
 
 
-def test_a_context_has_the_same_bytes_each_time_and_differs_between_images() -> None:
-    assert builder._context("basic") == builder._context("basic")
-    assert builder._context("basic") != builder._context("agentic-dev")
+def test_a_content_is_the_same_each_time_and_differs_between_images_parents_and_agents() -> None:
+    contents = {
+        builder.content_digest("basic", "sha256:1", None),
+        builder.content_digest("basic", "sha256:2", None),
+        builder.content_digest("agentic-dev", "sha256:1", None),
+        builder.content_digest("agentic-dev", "sha256:1", cli_of(b"one")),
+        builder.content_digest("agentic-dev", "sha256:1", cli_of(b"other")),
+    }
+    assert len(contents) == 5
+    assert builder.content_digest("agentic-dev", "sha256:1", cli_of(b"one")) in contents
+
+
+def test_a_context_carries_the_program_as_an_executable_beside_the_dockerfile(tmp_path: Path) -> None:
+    program = tmp_path / "claude"
+    program.write_bytes(b"program")
+    with open_context("agentic-dev", program, image="x") as context, tarfile.open(fileobj=context) as archive:
+        assert archive.getnames() == ["Dockerfile", "claude"]
+        member = archive.getmember("claude")
+        content = archive.extractfile(member)
+        assert content is not None
+        assert (content.read(), member.mode, member.uid, member.mtime) == (b"program", 0o755, 0, 0)
+    assert list(tmp_path.iterdir()) == [program]
+
+
+def test_a_context_that_there_is_no_room_for_names_the_place(tmp_path: Path) -> None:
+    with pytest.raises(ImageBuildFailed, match=f"cannot be written to {tmp_path}/gone: .*; make room"):
+        open_context("agentic-dev", tmp_path / "gone" / "claude", image="x")
+
+
+@dataclass
+class Image:
+    id: str
+    tags: list[str]
+    labels: dict[str, str]
+    attrs: dict[str, str]
+
+
+@dataclass
+class Engine:
+    """An engine that has the base, and keeps of a build what it was asked for. It is its own `images` and `api`."""
+
+    architecture: str = "amd64"
+    stored: dict[str, Image] = field(default_factory=dict)
+    built: list[dict[str, Any]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.images = self.api = self
+        self._store(base.PULLED, {})
+
+    def tags_built(self) -> list[str]:
+        return [one["tag"] for one in self.built]
+
+    def _store(self, tag: str, labels: dict[str, str]) -> None:
+        number = len(self.built)
+        self.stored[tag] = Image(f"sha256:{tag}{number}", [tag], labels, {"Architecture": self.architecture})
+
+    def get(self, name: str) -> Image:
+        found = self.stored.get(name)
+        if found is None:
+            raise docker.errors.ImageNotFound(name)
+        return found
+
+    def build(
+        self, *, fileobj: IO[bytes], tag: str, labels: dict[str, str], **options: Any
+    ) -> Iterator[dict[str, str]]:
+        with tarfile.open(fileobj=fileobj) as archive:
+            files = {one.name: archive.extractfile(one).read() for one in archive}  # type: ignore[union-attr]
+        self.built.append({"tag": tag, "labels": labels, "files": files, **options})
+        self._store(tag, labels)
+        yield {"stream": f"built {tag}\n"}
+
+    def list(self, *, name: str) -> list[Image]:
+        return [self.stored[name]] if name in self.stored else []
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache, on a host that reaches no registry; the lock names the program `one`."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(cli_cache, "SOURCES", ())
+    monkeypatch.setattr(builder, "locked", lambda: {"amd64": cli_of(b"one")})
+    return tmp_path / "sandbox" / "cli"
+
+
+def put(cache: Path, program: bytes) -> Path:
+    place = cache / cli_of(program).sha256
+    place.mkdir(parents=True)
+    (place / "claude").write_bytes(program)
+    return place
+
+
+def built_on(engine: Engine, name: str = "agentic-dev") -> tuple[str, str]:
+    """Build; return the image's id and what was said."""
+    said: list[str] = []
+    image_id = build(name, engine=engine, echo=said.append)  # type: ignore[arg-type]
+    return image_id, "\n".join(said)
+
+
+def test_the_agent_s_image_holds_the_locked_program_and_its_label_says_which(cache: Path) -> None:
+    put(cache, b"one")
+    engine = Engine()
+    built_on(engine)
+    assert engine.tags_built() == ["sandbox/basic:latest", "sandbox/agentic-dev:latest"]
+    basic, agentic = engine.built
+    assert ("claude" in basic["files"], agentic["files"]["claude"]) == (False, b"one")
+    assert AGENT_LABEL not in basic["labels"]
+    assert (agentic["labels"][AGENT_LABEL], agentic["buildargs"]["CLAUDE_VERSION"]) == ("9.9.9", "9.9.9")
+
+
+def test_an_image_that_is_up_to_date_is_left_alone_and_nothing_is_fetched_for_it(cache: Path) -> None:
+    place = put(cache, b"one")
+    engine = Engine()
+    first, _ = built_on(engine)
+    shutil.rmtree(place)
+    assert built_on(engine) == (first, "sandbox/basic:latest is up to date\nsandbox/agentic-dev:latest is up to date")
+    assert len(engine.built) == 2
+
+
+def test_another_program_in_the_lock_renews_the_agent_s_image_alone(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(cache, b"one")
+    engine = Engine()
+    built_on(engine)
+    put(cache, b"two")
+    monkeypatch.setattr(builder, "locked", lambda: {"amd64": cli_of(b"two")})
+    built_on(engine)
+    assert engine.tags_built()[2:] == ["sandbox/agentic-dev:latest"]
+    assert engine.built[2]["files"]["claude"] == b"two"
+
+
+def test_a_program_that_cannot_be_had_ends_the_build_before_anything_is_sent(cache: Path) -> None:
+    engine = Engine()
+    with pytest.raises(ImageBuildFailed, match=r"sandbox/agentic-dev:latest was not built: claude 9\.9\.9"):
+        built_on(engine)
+    assert engine.tags_built() == ["sandbox/basic:latest"]
+    built_on(engine, "basic")
+
+
+def test_a_machine_that_the_lock_has_no_program_for_is_named(cache: Path) -> None:
+    with pytest.raises(ImageBuildFailed, match=r"image for arm64, and .* for amd64 only; .* add arm64 to the lock"):
+        built_on(Engine("arm64"))
 
 
 def test_an_unknown_name_is_refused_with_the_names_that_ship() -> None:

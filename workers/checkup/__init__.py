@@ -8,7 +8,7 @@ from contextlib import closing
 import docker
 
 from orchestrator.settings import Settings
-from workers.checkup import engine, machine, network, profiles, secret_sources, servers, sockets, work_directory
+from workers.checkup import agents, engine, machine, network, profiles, secret_sources, servers, sockets, work_directory
 from workers.checkup_container import container
 from workers.finding import Finding, problem
 from workers.sandbox.docker.connection import ENGINE_ERRORS, connect
@@ -24,7 +24,7 @@ CHECKS: tuple[Check, ...] = (
 ENGINE_CHECKS: tuple[EngineCheck, ...] = (
     engine.version, engine.storage, engine.restarts, engine.user_ids, engine.swap, engine.logs, profiles.runtimes,
     container, work_directory.seen_by_engine, work_directory.disk_limit, profiles.images, profiles.registries,
-    network.full, engine.clock,
+    agents.command_lines, network.full, engine.clock,
 )  # fmt: skip
 
 

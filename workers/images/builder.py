@@ -5,18 +5,19 @@ from __future__ import annotations
 import hashlib
 import io
 import re
-import tarfile
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib import resources
-from typing import Any
+from typing import IO, Any
 
 import docker
 import requests
 
+from workers.images.agent_cli import AGENT_LABEL, LOCK, AgentCli, locked
 from workers.images.base import provide_base
+from workers.images.cli_cache import provide_cli
+from workers.images.context import open_context, write_context
 from workers.images.failure import ImageBuildFailed
 
 # On each image: the digest of what it was built from, so that an image that is up to date is left alone.
@@ -28,15 +29,19 @@ COLOUR = re.compile(r"\x1b\[\d*m")
 
 @dataclass(frozen=True, slots=True)
 class ShippedImage:
-    """An image whose Dockerfile ships with the product. `parent` names another one; None is the base."""
+    """An image whose Dockerfile ships with the product. `parent` names another one; None is the base.
+
+    `has_agent`: its Dockerfile copies the coding agent's command line from the build context.
+    """
 
     tag: str
     parent: str | None
+    has_agent: bool = False
 
 
 IMAGES = {
     "basic": ShippedImage("sandbox/basic:latest", None),
-    "agentic-dev": ShippedImage("sandbox/agentic-dev:latest", "basic"),
+    "agentic-dev": ShippedImage("sandbox/agentic-dev:latest", "basic", has_agent=True),
 }
 
 
@@ -68,18 +73,47 @@ def build(
     else:
         base = IMAGES[image.parent].tag
         parent_id = build(image.parent, engine=engine, echo=echo, force=force, network=network)
-    context = _context(profile_name)
-    content = hashlib.sha256(context + parent_id.encode()).hexdigest()
+    cli = _cli_for(image.tag, engine, base) if image.has_agent else None
+    content = content_digest(profile_name, parent_id, cli)
     present = engine.images.list(name=image.tag)
     if present and present[0].labels.get(CONTENT_LABEL) == content and not force:
         echo(f"{image.tag} is up to date")
         return str(present[0].id)
+    program = provide_cli(cli, echo, image=image.tag) if cli else None
     echo(f"building {image.tag} from {base}")
-    options = {"buildargs": {"BASE": base}, "labels": {CONTENT_LABEL: content}, "network_mode": network}
-    _run_build(engine, image.tag, context, {**options, "nocache": force}, echo)
+    options = {**_options(base, content, cli), "network_mode": network, "nocache": force}
+    with open_context(profile_name, program, image=image.tag) as context:
+        _run_build(engine, image.tag, context, options, echo)
     for former in present:
         _remove_former(engine, str(former.id))
     return _image_id(engine, image.tag)
+
+
+def content_digest(name: str, parent_id: str, cli: AgentCli | None) -> str:
+    """Return what tells one content of an image from another. Nothing is fetched for it."""
+    files = io.BytesIO()
+    write_context(files, name)
+    agent = f"{cli.version} {cli.sha256}" if cli else ""
+    return hashlib.sha256(files.getvalue() + parent_id.encode() + agent.encode()).hexdigest()
+
+
+def _cli_for(tag: str, engine: docker.DockerClient, base: str) -> AgentCli:
+    """Return the locked program for the architecture of `base`. Raises `ImageBuildFailed` when the lock has none."""
+    architecture, programs = str(engine.images.get(base).attrs["Architecture"]), locked()
+    if architecture not in programs:
+        raise ImageBuildFailed(
+            tag,
+            f"{base} is an image for {architecture}, and {LOCK} has the agent's program for {', '.join(programs)} only",
+            f"use an engine on such a machine, or add {architecture} to the lock (docs/images.md says how)",
+        )
+    return programs[architecture]
+
+
+def _options(base: str, content: str, cli: AgentCli | None) -> dict[str, Any]:
+    arguments, labels = {"BASE": base}, {CONTENT_LABEL: content}
+    if cli is not None:
+        arguments["CLAUDE_VERSION"] = labels[AGENT_LABEL] = cli.version
+    return {"buildargs": arguments, "labels": labels}
 
 
 def _remove_former(engine: docker.DockerClient, image_id: str) -> None:
@@ -93,23 +127,10 @@ def _image_id(engine: docker.DockerClient, tag: str) -> str:
     return str(engine.images.get(tag).id)
 
 
-def _context(name: str) -> bytes:
-    """Return the directory of a Dockerfile as a tar archive: equal files give equal bytes, anywhere."""
-    buffer = io.BytesIO()
-    directory = resources.files("workers.images").joinpath(name)
-    with tarfile.open(fileobj=buffer, mode="w") as archive:
-        for entry in sorted(directory.iterdir(), key=lambda entry: entry.name):
-            data = entry.read_bytes()
-            member = tarfile.TarInfo(entry.name)
-            member.size, member.mode = len(data), 0o644
-            archive.addfile(member, io.BytesIO(data))
-    return buffer.getvalue()
-
-
 def _run_build(
     engine: docker.DockerClient,
     tag: str,
-    context: bytes,
+    context: IO[bytes],
     options: dict[str, Any],
     echo: Callable[[str], None],
 ) -> None:
@@ -117,7 +138,7 @@ def _run_build(
     tail: deque[str] = deque(maxlen=20)
     try:
         progress = engine.api.build(
-            fileobj=io.BytesIO(context),
+            fileobj=context,
             custom_context=True,
             tag=tag,
             rm=True,
