@@ -136,6 +136,8 @@ class Intake:
         self._log_bytes += entry_bytes(payload)
         if one.seen is not None:
             new = self._read_over(one, one.seen, payload)
+            read_over = payload if new is None else payload[: len(payload) - len(new)]
+            one.tail = (one.tail + read_over)[1 - len(REPLACEMENT) :]  # a replaced byte may be cut by what is known
             if new is None:
                 return []
             one.seen, payload = None, new

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.unit.engine_logs import Said, attached, entry, frame, logged, printed
@@ -102,6 +102,7 @@ def test_of_a_line_beyond_16_kib_only_the_characters_at_its_cuts_are_changed(
 
 @settings(max_examples=150, deadline=None)
 @given(said_of(binaries | texts), cuts, st.sampled_from([1, 3, 7, 100]))
+@example([("stdout", b"\xef")], [], 1)  # the first byte of what the engine's log puts in its place
 def test_of_bytes_that_are_no_text_none_is_lost_and_a_gap_tells_that_they_are_changed(
     said: list[tuple[Stream, bytes]], deaths: list[float], size: int
 ) -> None:
