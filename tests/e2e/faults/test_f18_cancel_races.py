@@ -43,7 +43,7 @@ def agrees(answer: httpx.Response, found: Json) -> None:
     else:
         assert answer.status_code == 409, told
         assert answer.json()["task_state"] == found["state"], told
-        assert found["state"] == "completed", told
+        assert found["state"] == "completed", f"{told}: {found['outcome']}"
 
 
 @pytest.mark.parametrize(
