@@ -44,6 +44,7 @@ __all__ = [
 
 API = "/api/v1"
 CANCEL_WAIT_SECONDS = 15
+_JSON_BODY = {"Content-Type": "application/json"}
 _TASK_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
@@ -153,6 +154,33 @@ class Client:
         headers = {"Content-Type": "application/merge-patch+json"}
         return self._connection.json("POST", path, headers=headers, content=json.dumps(patch).encode())
 
+    def send(self, task_id: str, text: str) -> Json:
+        """Send a message to the task's interactive agent; return the number under which it is stored."""
+        return self._input(task_id, {"text": text})
+
+    def answer(self, task_id: str, answer: str, *, question: str | None = None) -> Json:
+        """Answer what the agent asks: the question of this id, or the only one it waits for."""
+        return self._input(task_id, {"answer": answer} | ({"id": question} if question is not None else {}))
+
+    def _input(self, task_id: str, body: Json) -> Json:
+        return self._connection.json(
+            "POST", f"{_path(task_id)}/input", headers=_JSON_BODY, content=json.dumps(body).encode()
+        )
+
+    def resume(self, task_id: str, prompt: str | None = None, *, idempotency_key: str | None = None) -> Json:
+        """Start a new task that goes on from the workspace and the agent session of this one, which has ended.
+
+        With `idempotency_key` the request is sent again when the connection breaks: one task, in any case.
+        """
+        key = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
+        return self._connection.json(
+            "POST",
+            f"{_path(task_id)}/resume",
+            headers={**_JSON_BODY, **key},
+            content=json.dumps({} if prompt is None else {"prompt": prompt}).encode(),
+            repeatable=idempotency_key is not None,
+        )
+
     def logs(
         self,
         task_id: str,
@@ -167,8 +195,9 @@ class Client:
     ) -> Iterator[LogRecord]:
         """Yield the records of a log, the last one `end`; cut connections resume without loss or repeat.
 
-        `since` is RFC 3339, `tail` a number of lines (0 = all), `after` a cursor, `attempt` a number or
-        `all`. Raises `WaitTimedOut` when `timeout_seconds` pass first.
+        `stream` is `all`, or some of `stdout`, `stderr`, `events`, `system` with commas between them; `since` is
+        RFC 3339, `tail` a number of lines (0 = all), `after` a cursor, `attempt` a number or `all`. Raises
+        `WaitTimedOut` when `timeout_seconds` pass first.
         """
         options = {"since": since, "tail": tail, "after": after, "attempt": attempt}
         return self._log(Deadline(task_id, timeout_seconds), stream, follow, options)

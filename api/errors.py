@@ -18,6 +18,14 @@ from orchestrator.manifest import DocumentTooLarge, InvalidManifest, Unsupported
 from orchestrator.services.cancel import AlreadyTerminal, TaskNotFound
 from orchestrator.services.fleet import WorkerInUse
 from orchestrator.services.purge import NotTerminal
+from orchestrator.services.resume import SessionNotKept
+from orchestrator.services.send_input import (
+    InputClosed,
+    InvalidInput,
+    NotInteractive,
+    NotWaitingForInput,
+    TooManyInputs,
+)
 from orchestrator.services.submit import IdempotencyKeyReused, InsufficientResources
 from orchestrator.store.database import StoreUnavailable
 from orchestrator.store.tasks import DuplicateTask, TaskIdTaken
@@ -98,6 +106,12 @@ TABLE: dict[type[Exception], Answer] = {
     DuplicateTask: Answer(409, "duplicate_task_id", _existing),
     TaskIdTaken: Answer(409, "duplicate_task_id"),
     AlreadyTerminal: Answer(409, "task_already_terminal", lambda error: {"task_state": error.task.state}),
+    NotInteractive: Answer(409, "not_interactive"),
+    InputClosed: Answer(409, "input_closed"),
+    NotWaitingForInput: Answer(409, "not_waiting_for_input"),
+    TooManyInputs: Answer(409, "too_many_inputs"),
+    InvalidInput: Answer(400, "invalid_parameter", lambda error: {"details": {"parameter": error.parameter}}),
+    SessionNotKept: Answer(409, "session_not_kept"),
     NotTerminal: Answer(422, "invalid_state_transition", lambda error: {"task_state": error.task.state}),
     IdempotencyKeyReused: Answer(422, "idempotency_key_reused"),
     UnknownWorker: Answer(404, "worker_not_found"),

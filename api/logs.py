@@ -19,7 +19,7 @@ from api.errors import invalid_parameter
 from api.feed import follow
 from api.params import Params
 from api.parts import Parts, parts
-from api.rendering import ALL, FORMATS, KEEP_ALIVE, STREAMS, Row, TextRenderer, sse_event
+from api.rendering import ALL, FORMATS, KEEP_ALIVE, STREAMS, Row, TextRenderer, sse_event, streams_named
 from orchestrator import clock, journal
 from orchestrator.models import Kind, ListedTask, Record
 from orchestrator.services.cancel import TaskNotFound
@@ -78,7 +78,7 @@ def get_logs(task_id: str) -> Response:
 def _wanted(here: Parts, task: ListedTask, params: Params) -> Wanted:
     following = params.flag("follow")
     form = params.choice("format", _preferred(following), FORMATS)
-    stream = params.choice("stream", ALL, STREAMS)
+    stream = _streams(params.text("stream"))
     if form == "raw" and stream not in ("stdout", "stderr"):
         raise invalid_parameter("stream", "format=raw gives one stream's bytes: add stream=stdout or stream=stderr")
     # A browser repeats the address it began with, `after` and `tail` included, and adds how far it came.
@@ -96,6 +96,14 @@ def _wanted(here: Parts, task: ListedTask, params: Params) -> Wanted:
         newest_first = map(Row, here.log_reader.backwards(task.id, attempt=attempt))
         cursor = max(cursor, _tail_cursor(newest_first, wanted, tail))
     return replace(wanted, cursor=cursor)
+
+
+def _streams(raw: str | None) -> str:
+    try:
+        return ALL if raw is None else streams_named(raw)
+    except ValueError as error:
+        known = ", ".join(STREAMS)
+        raise invalid_parameter("stream", f"stream={raw!r}: {error}; name some of {known}, or {ALL}") from None
 
 
 def _tail_cursor(newest_first: Iterator[Row], wanted: Wanted, lines: int) -> int:

@@ -6,17 +6,30 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from api import conversation
 from orchestrator import clock, journal
 from orchestrator.models import Kind, Record
 from orchestrator.states import TERMINAL, State
 
 ALL = "all"
 EVENTS = "events"
-STREAMS = (ALL, "stdout", "stderr", EVENTS)
+SYSTEM = "system"
+STREAMS = ("stdout", "stderr", EVENTS, SYSTEM)
+"""What may be asked for, one or several; `ALL` is all of them."""
 FORMATS = ("text", "ndjson", "sse", "raw")
 _SEPARATOR = "\x00,"  # NUL is escaped inside JSON strings: it can only be ours
 
 KEEP_ALIVE = b": keep-alive\n\n"
+
+
+def streams_named(text: str) -> str:
+    """The one spelling of a comma list of streams; raise `ValueError` for a word that is none."""
+    if text == ALL:
+        return ALL
+    named = {one.strip() for one in text.split(",")}
+    if unknown := named - set(STREAMS):
+        raise ValueError(f"{min(unknown)!r} is no stream")
+    return ALL if len(named) == len(STREAMS) else ",".join(one for one in STREAMS if one in named)
 
 
 class Row:
@@ -26,7 +39,8 @@ class Row:
 
     def __init__(self, record: Record) -> None:
         self.record = record
-        self.size_bytes = len(record.data or b"") + 256
+        told = sum(len(value) for value in record.body.values() if isinstance(value, str))
+        self.size_bytes = len(record.data or b"") + told + 256
         self._cache: dict[tuple[str, str], bytes] = {}
 
     @property
@@ -36,12 +50,12 @@ class Row:
         return record.kind is Kind.STATE_CHANGE and State(record.body["new_state"]) in TERMINAL
 
     def shown_in(self, stream: str) -> bool:
-        """Tell whether the filter `stream` lets this row through."""
-        if stream == ALL:
+        """Tell whether the filter `stream`, as `streams_named` spells it, lets this row through."""
+        kind = self.record.kind
+        if stream == ALL or kind is Kind.GAP:
             return True
-        if stream == EVENTS:
-            return self.record.kind not in (Kind.OUTPUT, Kind.SYSTEM)
-        return self.record.stream == stream or self.record.kind is Kind.GAP
+        of = self.record.stream if kind is Kind.OUTPUT else SYSTEM if kind is Kind.SYSTEM else EVENTS
+        return of in stream.split(",")
 
     def render(self, form: str, stream: str, after: int) -> bytes:
         """Return the row in `form` (ndjson, sse or raw), without what is up to the cursor `after`."""
@@ -126,7 +140,8 @@ class TextRenderer:
         if not row.shown_in(self._stream):
             return b""
         if record.kind is not Kind.OUTPUT:
-            return f"[{clock.text(record.at)}] {_said(record)}\n".encode()
+            head = f"[{clock.text(record.at)}] "
+            return "".join(f"{head}{line}\n" for line in _said(record)).encode()
         return b"".join(self._output(record, after))
 
     def rest(self) -> bytes:
@@ -151,15 +166,16 @@ def _clean(line: bytes) -> bytes:
     return line.decode("utf-8", "replace").encode()
 
 
-def _said(record: Record) -> str:
-    """The words of a record that is no output."""
+def _said(record: Record) -> list[str]:
+    """The words of a record that is no output, in lines."""
     body = record.body
     if record.kind is Kind.SYSTEM:
-        return f"[SYSTEM] {body['message']}"
+        return [f"[SYSTEM] {body['message']}"]
     if record.kind is Kind.GAP:
-        return f"[SYSTEM] gap: {body['message']}"
+        return [f"[SYSTEM] gap: {body['message']}"]
     if record.kind is Kind.STATE_CHANGE:
-        return f"[EVENT] {body['new_state']}: {body['state_message'] or ''}".rstrip(": ")
+        return [f"[EVENT] {body['new_state']}: {body['state_message'] or ''}".rstrip(": ")]
     if record.kind is Kind.ARTIFACT:
-        return f"[EVENT] artifact {body['artifact']['path']} ({body['artifact']['size_bytes']} bytes)"
-    return f"[EVENT] {json.dumps(body, ensure_ascii=False)}"
+        return [f"[EVENT] artifact {body['artifact']['path']} ({body['artifact']['size_bytes']} bytes)"]
+    told = conversation.lines(body) or [json.dumps(body, ensure_ascii=False)]
+    return [f"[EVENT] {line}" for line in told]

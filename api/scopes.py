@@ -9,7 +9,8 @@ from orchestrator.access import Scope
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What an endpoint asks for. The last scope decides whose tasks it reaches; none: everybody may ask, unnamed.
+    """What an endpoint asks for. The last scope decides whose tasks it reaches (`task:create`: one's own alone, since
+    it has no `:all`); none: everybody may ask, unnamed.
 
     `action` is the audit trail's name for a call that changes something.
     """
@@ -35,6 +36,9 @@ RULES: dict[str, Rule] = {
     "tasks.cancel_task": Rule((Scope.TASK_CANCEL,), "task.cancel"),
     "tasks.purge_task": Rule((Scope.TASK_CANCEL,), "task.purge"),
     "tasks.rerun_task": Rule((Scope.TASK_CREATE, Scope.TASK_READ), "task.rerun"),
+    # Whoever talks to an agent, or goes on from what it left, has the use of its secrets: its owner alone.
+    "tasks.send_input": Rule((Scope.TASK_CREATE,), "task.input"),
+    "tasks.resume_task": Rule((Scope.TASK_READ, Scope.TASK_CREATE), "task.resume"),
     "network.get_network": READ,
     "logs.get_logs": READ,
     "artifacts.list_artifacts": ARTIFACTS,

@@ -1,4 +1,4 @@
-"""Tasks: submit, list, look, cancel, purge, rerun."""
+"""Tasks: submit, list, look, cancel, purge, rerun; talk to an agent, and go on from one."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ from orchestrator.access import Scope
 from orchestrator.services.cancel import AlreadyTerminal, TaskNotFound, Wish, cancel
 from orchestrator.services.purge import purge
 from orchestrator.services.rerun import rerun
+from orchestrator.services.resume import resume
+from orchestrator.services.send_input import answer, send_message
 from orchestrator.services.submit import submit
 from orchestrator.states import State
 from orchestrator.store import attempts as attempt_rows
-from orchestrator.store import tasks
+from orchestrator.store import conversation, tasks
 from orchestrator.store.matching import Query
 
 blueprint = Blueprint("tasks", __name__, url_prefix="/api/v1/tasks")
@@ -59,8 +61,9 @@ def list_tasks() -> Response:
     )
     with parts().product.database.read() as tx:
         found, total = tasks.find(tx, query)
+        waiting = conversation.open_of(tx, [task.id for task in found if task.state is State.RUNNING])
     return jsonify(
-        tasks=[views.list_item(task) for task in found],
+        tasks=[views.list_item(task, waiting.get(task.id)) for task in found],
         total_count=total,
         limit=query.limit,
         offset=query.offset,
@@ -74,9 +77,10 @@ def get_task(task_id: str) -> Response:
     with parts().product.database.read() as tx:
         task = tasks.get(tx, task_id)
         attempts = attempt_rows.of_task(tx, task_id)
+        waiting = conversation.open_of(tx, [task_id])
     if task is None:
         raise TaskNotFound(task_id)
-    return jsonify(views.details(task, attempts))
+    return jsonify(views.details(task, attempts, waiting.get(task_id), clock.now()))
 
 
 @blueprint.delete("/<task_id>")
@@ -108,6 +112,35 @@ def rerun_task(task_id: str) -> tuple[Response, int]:
     no_params()
     here = parts()
     return _accepted(rerun(here.product, task_id, json_object(), here.policy, by=caller()))
+
+
+@blueprint.post("/<task_id>/input")
+def send_input(task_id: str) -> tuple[Response, int]:
+    no_params()
+    body, product, by = json_body("text", "id", "answer"), parts().product, _caller_named()
+    given = {name: _text_of(body, name) for name in ("text", "id", "answer")}
+    if given["text"] is not None and given["answer"] is None and given["id"] is None:
+        sent = send_message(product, task_id, given["text"], by)
+    elif given["answer"] is not None and given["text"] is None:
+        sent = answer(product, task_id, given["id"], given["answer"], by)
+    else:
+        raise invalid_parameter("body", "send either text, or answer with or without the id of the question")
+    message = f"input {sent.number} of task {task_id} is stored; its agent is given it as soon as it takes it"
+    return jsonify(task_id=task_id, number=sent.number, message=message), 202
+
+
+@blueprint.post("/<task_id>/resume")
+def resume_task(task_id: str) -> tuple[Response, int]:
+    no_params()
+    here, key, prompt = parts(), _idempotency_key(), _text_of(json_body("prompt"), "prompt")
+    return _accepted(resume(here.product, task_id, prompt, here.policy, idempotency_key=key, by=caller()))
+
+
+def _text_of(body: dict[str, Any], name: str) -> str | None:
+    found = body.get(name)
+    if found is not None and not isinstance(found, str):
+        raise invalid_parameter(name, f"{name} is no text; send it as a JSON string")
+    return found
 
 
 def _accepted(task: Any) -> tuple[Response, int]:
@@ -179,6 +212,10 @@ def _wish(params: Params) -> Wish:
         raise invalid_parameter("reason", f"reason is a text of at most {MAX_REASON} characters")
     if not isinstance(force, bool):
         raise invalid_parameter("force", "force is true or false")
+    return Wish(_caller_named(), reason, force)
+
+
+def _caller_named() -> str:
+    """Who asks, for what is kept with a task."""
     who = caller()
-    by = g.peer.address if who.owner is None else f"{who.owner} (token {who.token_name})"
-    return Wish(by, reason, force)
+    return str(g.peer.address) if who.owner is None else f"{who.owner} (token {who.token_name})"

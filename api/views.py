@@ -6,9 +6,9 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
-from orchestrator import clock
+from orchestrator import clock, usage
 from orchestrator.manifest.git_names import without_password
-from orchestrator.models import Artifact, Attempt, ListedTask, Task, Worker, WorkerState
+from orchestrator.models import Artifact, Attempt, ListedTask, Question, Task, Worker, WorkerState
 from orchestrator.placement import NOTHING
 from orchestrator.states import State
 from orchestrator.store.workers import as_host
@@ -38,7 +38,8 @@ def accepted(task: Task) -> dict[str, Any]:
     }
 
 
-def list_item(task: ListedTask) -> dict[str, Any]:
+def list_item(task: ListedTask, waits_for: Question | None) -> dict[str, Any]:
+    """`waits_for`: what its agent wants to know first."""
     return {
         "id": task.id,
         "task_id": task.id,
@@ -60,19 +61,37 @@ def list_item(task: ListedTask) -> dict[str, Any]:
         "attempt": task.attempt,
         "progress": {
             "output_bytes": task.output_bytes,
-            "tool_calls": 0,
-            "current_tool": None,
+            "tool_calls": task.tool_calls,
+            "current_tool": task.current_tool,
             "last_activity_at": time_text(task.last_activity_at),
         },
+        "input_required": _question(waits_for) if waits_for else None,
+        "resumed_from": task.resumed_from,
     }
 
 
-def details(task: Task, attempts: list[Attempt]) -> dict[str, Any]:
+def _question(one: Question) -> dict[str, Any]:
     return {
-        **list_item(task),
+        "id": one.id,
+        "asked_at": clock.text(one.asked_at),
+        "kind": one.kind,
+        "text": one.text,
+        "options": list(one.options),
+    }
+
+
+def details(task: Task, attempts: list[Attempt], waits_for: Question | None, now: datetime) -> dict[str, Any]:
+    """`now`: up to when the time of what still runs is counted."""
+    resumable = max((one.number for one in attempts if one.session), default=0) if task.is_terminal else 0
+    return {
+        **list_item(task, waits_for),
         "definition": _shown(task.definition),
         "outcome": task.outcome.to_dict() if task.outcome else None,
-        "attempts": [attempt_view(one) for one in attempts],
+        "attempts": [
+            attempt_view(one, usage.of_attempt(one, now, task.resumed_cost_usd), resumable=one.number == resumable)
+            for one in attempts
+        ],
+        "usage": usage.of_task(attempts, now, task.resumed_cost_usd),
         "applied": task.applied,
         "cancel": cancellation(task, attempts),
         "rerun_of": task.rerun_of,
@@ -90,7 +109,8 @@ def _shown(definition: dict[str, Any]) -> dict[str, Any]:
     return {**definition, "repository": {**repository, "url": without_password(repository["url"])}}
 
 
-def attempt_view(one: Attempt) -> dict[str, Any]:
+def attempt_view(one: Attempt, used: dict[str, Any], *, resumable: bool) -> dict[str, Any]:
+    """`resumable`: a new task may go on from its agent's session."""
     return {
         "attempt": one.number,
         "worker": one.worker,
@@ -106,6 +126,9 @@ def attempt_view(one: Attempt) -> dict[str, Any]:
         "output_bytes": one.output_bytes,
         "dropped_bytes": one.dropped_bytes,
         "preserved": one.preserved,
+        "usage": used,
+        "agent_version": (one.agent or {}).get("version"),
+        "session": {"resumable": resumable, "size_bytes": one.session["size_bytes"]} if one.session else None,
     }
 
 

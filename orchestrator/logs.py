@@ -31,5 +31,5 @@ def install(level: str = "INFO") -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(FieldFormatter())
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    for quiet in ("urllib3", "docker", "celery", "kombu", "alembic", "amqp"):
+    for quiet in ("urllib3", "docker", "celery", "kombu", "alembic", "amqp", "httpx"):
         logging.getLogger(quiet).setLevel(logging.WARNING)

@@ -48,10 +48,19 @@ class Cancellation:
 
 
 @dataclass(frozen=True, slots=True)
+class Resumption:
+    """That a task goes on from the workspace and the agent session of another, which had cost `cost_usd` by then."""
+
+    task_id: str
+    cost_usd: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class ListedTask:
     """What a list shows of a task. A definition may have 2 MiB, so it is in `Task` alone.
 
-    `owner`: whose token submitted it; None: nobody's, the API was open.
+    `owner`: whose token submitted it; None: nobody's, the API was open. `tool_calls` are of an agent in its present
+    attempt; `resumed_from`: the task whose workspace and agent session it goes on from.
     """
 
     id: str
@@ -71,6 +80,9 @@ class ListedTask:
     exit_code: int | None
     output_bytes: int
     last_activity_at: datetime | None
+    tool_calls: int
+    current_tool: str | None
+    resumed_from: str | None
 
     @property
     def is_terminal(self) -> bool:
@@ -79,7 +91,11 @@ class ListedTask:
 
 @dataclass(frozen=True, slots=True)
 class Task(ListedTask):
-    """All of a task: what `GET /tasks/{id}` shows, and what decides about it."""
+    """All of a task: what `GET /tasks/{id}` shows, and what decides about it.
+
+    `input_closed` is the attempt whose agent takes no input any more; `resumed_cost_usd` what the session that the
+    task goes on from had cost before.
+    """
 
     rerun_of: str | None
     definition: dict[str, Any]
@@ -93,6 +109,8 @@ class Task(ListedTask):
     applied: dict[str, Any] | None
     cancellation: Cancellation | None
     next_seq: int
+    resumed_cost_usd: float | None
+    input_closed: int | None
 
     @property
     def claim(self) -> Claim:
@@ -104,7 +122,9 @@ class Attempt:
     """One try at a task on one worker. `spool_offset` is how far its output is in the journal.
 
     `running_clock` is when it began to run by the host's own boot clock (`workers.boot_clock`). `uncollected`: it
-    has ended, and its log's tail and artifacts may still lie on its worker's host.
+    has ended, and its log's tail and artifacts may still lie on its worker's host. `agent` is what its output tells
+    of an agent's run, `model_usage` what the worker's relay to the model API counted, `session` where its agent's
+    session and workspace are stored: `key`, `size_bytes`, `sha256`, `agent_session_id`, `commit`, `cost_usd`.
     """
 
     task_id: str
@@ -128,6 +148,11 @@ class Attempt:
     preserved: bool
     running_clock: str | None = None
     uncollected: bool = False
+    bytes_up: int = 0
+    bytes_down: int = 0
+    agent: dict[str, Any] | None = None
+    model_usage: dict[str, Any] | None = None
+    session: dict[str, Any] | None = None
 
     @property
     def claim(self) -> Claim:
@@ -179,6 +204,36 @@ class Worker:
     def adopt_seconds(self) -> float:
         """How long the attempts of a stopped worker wait for it, from its goodbye on."""
         return (self.adopt_until - self.heartbeat_at).total_seconds() if self.adopt_until else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What an interactive agent waits for. `kind`: `question`, `permission` or `message`; `options` are what it offers.
+
+    `request` is the agent's own form of it, which an answer must repeat.
+    """
+
+    id: str
+    asked_at: datetime
+    kind: str
+    text: str
+    options: tuple[str, ...] = ()
+    request: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """What a person has sent to an agent: a `text`, or the `answer` to a question, whose `request` is repeated.
+
+    `number` counts the inputs of a task from 1.
+    """
+
+    number: int
+    at: datetime
+    text: str | None = None
+    question_id: str | None = None
+    answer: str | None = None
+    request: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

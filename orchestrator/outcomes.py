@@ -31,6 +31,13 @@ class Reason(StrEnum):
     UNSCHEDULABLE = "unschedulable"
     CANCELLED = "cancelled"
     INTERNAL_ERROR = "internal_error"
+    AGENT_NOT_FOUND = "agent_not_found"
+    AGENT_NOT_RUNNABLE = "agent_not_runnable"
+    AGENT_ERROR = "agent_error"
+    AGENT_MAX_TURNS = "agent_max_turns"
+    AGENT_BUDGET = "agent_budget"
+    INPUT_TIMEOUT = "input_timeout"
+    SESSION_UNAVAILABLE = "session_unavailable"
 
 
 FAULT: dict[Reason, Fault | None] = {
@@ -44,6 +51,13 @@ FAULT: dict[Reason, Fault | None] = {
     Reason.QUEUE_EXPIRED: Fault.USER,
     Reason.UNSCHEDULABLE: Fault.USER,
     Reason.SECRET_UNAVAILABLE: Fault.USER,
+    Reason.AGENT_NOT_FOUND: Fault.USER,
+    Reason.AGENT_NOT_RUNNABLE: Fault.USER,
+    Reason.AGENT_ERROR: Fault.USER,
+    Reason.AGENT_MAX_TURNS: Fault.USER,
+    Reason.AGENT_BUDGET: Fault.USER,
+    Reason.INPUT_TIMEOUT: Fault.USER,
+    Reason.SESSION_UNAVAILABLE: Fault.USER,
     Reason.CLONE_FAILED: Fault.PLATFORM,
     Reason.IMAGE_UNAVAILABLE: Fault.PLATFORM,
     Reason.SANDBOX_ERROR: Fault.PLATFORM,

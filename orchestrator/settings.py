@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from orchestrator import secret_settings, web_names
+from orchestrator import model_settings, secret_settings, web_names
 from orchestrator.artifacts import UnusableArtifactsUrl, parse_location
 from orchestrator.fault_points import Fault, parse
 from orchestrator.profiles import Profile, load_profiles
@@ -71,6 +71,12 @@ class Settings:
     vault_token_file: Path | None = None
     ssh_known_hosts: Path = Path("/etc/ssh/ssh_known_hosts")
     registry_config: Path | None = None
+    model_api_url: str = model_settings.URL
+    model_api_key_file: Path | None = None
+    model_api_auth: str = model_settings.X_API_KEY
+    model_api_headers_file: Path | None = None
+    model_api_ca_file: Path | None = None
+    model_prices_file: Path | None = None
     log_max_bytes: int = 1 << 30
     artifact_max_bytes: int = 10 << 30
     artifact_max_count: int = 10_000
@@ -244,6 +250,12 @@ def load(environment: Mapping[str, str] | None = None, *, embedded: bool = False
         "vault_token_file": read.path("SANDBOX_VAULT_TOKEN_FILE"),
         "ssh_known_hosts": read.path("SANDBOX_SSH_KNOWN_HOSTS") or Path("/etc/ssh/ssh_known_hosts"),
         "registry_config": read.path("SANDBOX_REGISTRY_CONFIG"),
+        "model_api_url": read.text("SANDBOX_MODEL_API_URL", model_settings.URL).rstrip("/"),
+        "model_api_key_file": read.path("SANDBOX_MODEL_API_KEY_FILE"),
+        "model_api_auth": read.text("SANDBOX_MODEL_API_AUTH", model_settings.X_API_KEY).lower(),
+        "model_api_headers_file": read.path("SANDBOX_MODEL_API_HEADERS_FILE"),
+        "model_api_ca_file": read.path("SANDBOX_MODEL_API_CA_FILE"),
+        "model_prices_file": read.path("SANDBOX_MODEL_PRICES_FILE"),
         "log_max_bytes": read.integer("SANDBOX_LOG_MAX_BYTES", 1 << 30, 1, 1 << 50),
         "artifact_max_bytes": read.integer("SANDBOX_ARTIFACT_MAX_BYTES", 10 << 30, 0, 1 << 50),
         "artifact_max_count": read.integer("SANDBOX_ARTIFACT_MAX_COUNT", 10_000, 0, 1_000_000),
@@ -264,6 +276,7 @@ def load(environment: Mapping[str, str] | None = None, *, embedded: bool = False
     }
     values.update(chosen)
     read.errors += secret_settings.faults(values, read.names)
+    read.errors += model_settings.faults(values)
     read.errors += web_names.host_faults("SANDBOX_ALLOWED_HOSTS", values["allowed_hosts"])
     read.errors += web_names.origin_faults("SANDBOX_ALLOWED_ORIGINS", values["allowed_origins"])
     try:

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from api.commands.conversation import asked, how_to_answer, used_by_agent
 from api.commands.options import Session, client_command
 from api.commands.render import plain, short_time, size
 from api.commands.watching import watch_many, watch_one
@@ -111,13 +112,14 @@ def _reader(session: Session, task_id: str) -> Callable[[], Task]:
 
 def row(task: Task) -> tuple[object, ...]:
     """Return one line of the list."""
+    question = task.get("input_required")
     return (
         task["id"],
         task["state"],
         short_time(task.get("created_at")),
         task.get("worker"),
         task.get("name"),
-        task.get("state_message") or "",
+        f"asks: {asked(question)}" if question else task.get("state_message") or "",
     )
 
 
@@ -132,6 +134,8 @@ def fields(task: Task) -> list[tuple[str, object]]:
     outcome = task.get("outcome") or {}
     progress = task.get("progress") or {}
     cancel = task.get("cancel") or {}
+    question = task.get("input_required") or {}
+    kept = any((one.get("session") or {}).get("resumable") for one in task.get("attempts") or ())
     labels = ", ".join(f"{plain(key)}={plain(value)}" for key, value in (task.get("labels") or {}).items())
     ran = [_attempt(one) for one in task.get("attempts") or ()]
     return [
@@ -139,6 +143,9 @@ def fields(task: Task) -> list[tuple[str, object]]:
         ("name", task.get("name")),
         ("state", task["state"]),
         ("message", task.get("state_message")),
+        ("asks", asked(question) if question else None),
+        ("options", ", ".join(question.get("options") or ()) or None),
+        ("to answer", how_to_answer(task["id"], question) if question else None),
         ("reason", outcome.get("reason")),
         ("outcome", outcome.get("message")),
         ("hint", outcome.get("hint")),
@@ -152,8 +159,12 @@ def fields(task: Task) -> list[tuple[str, object]]:
         ("finished", short_time(task["finished_at"]) if task.get("finished_at") else None),
         ("output", size(progress.get("output_bytes")) if progress.get("output_bytes") is not None else None),
         ("tool", progress.get("current_tool")),
+        ("tool calls", progress.get("tool_calls") or None),
+        ("agent used", used_by_agent(task)),
+        ("session", f"kept: `sandbox task resume {task['id']} PROMPT` goes on from it" if kept else None),
         ("labels", labels or None),
         ("parent", task.get("parent_id")),
         ("rerun of", task.get("rerun_of")),
+        ("resumed from", task.get("resumed_from")),
         ("purged", short_time(task["purged_at"]) if task.get("purged_at") else None),
     ]

@@ -1,4 +1,4 @@
-"""`sandbox task logs`: read a log, or stay with it."""
+"""`sandbox task logs`: read a log, or stay with it; an agent's as a conversation."""
 
 from __future__ import annotations
 
@@ -6,8 +6,13 @@ import re
 
 import click
 
+from api.commands.conversation import STREAMS as CONVERSATION
+from api.commands.conversation import ConversationPrinter, is_agents
 from api.commands.options import Session, client_command, moment
 from api.commands.records import LogPrinter
+from orchestrator.states import TERMINAL
+
+STREAMS = ("stdout", "stderr", "events", "system")
 
 
 def attempt_number(text: str) -> str:
@@ -17,11 +22,25 @@ def attempt_number(text: str) -> str:
     return text
 
 
+def streams(text: str) -> str:
+    """Return a comma list of streams; raise `BadParameter` for a word that is none."""
+    named = text.split(",")
+    if named != ["all"] and (unknown := [one for one in named if one not in STREAMS]):
+        raise click.BadParameter(f"{unknown[0]!r} is no stream: use some of {', '.join(STREAMS)}, or all")
+    return text
+
+
 @click.command()
 @click.argument("task_id", metavar="ID")
 @click.option("--follow", "-f", is_flag=True, help="Go on until the task ends.")
 @click.option("--tail", type=click.IntRange(min=0), help="Begin with the last so many lines; 0 means all.")
-@click.option("--stream", type=click.Choice(["all", "stdout", "stderr", "events"]), default="all", show_default=True)
+@click.option(
+    "--stream",
+    type=streams,
+    metavar="STREAM,...",
+    help="Only these: stdout, stderr, events, system; or all, which is the default where no agent runs.",
+)
+@click.option("--raw", is_flag=True, help="Of an agent: what it printed itself, line by line JSON; --stream stdout.")
 @click.option(
     "--since",
     type=moment,
@@ -43,7 +62,8 @@ def logs(
     task_id: str,
     follow: bool,
     tail: int | None,
-    stream: str,
+    stream: str | None,
+    raw: bool,
     since: str | None,
     timestamps: bool,
     after: str | None,
@@ -52,14 +72,32 @@ def logs(
     """Print the log of task ID.
 
     As text, standard output gets exactly what the task printed; state changes and the product's own lines
-    go to standard error, unless --timestamps or --stream events asks for them. A connection that is cut
-    resumes: nothing is lost and nothing comes twice.
+    go to standard error, unless --timestamps or --stream events asks for them. The log of a coding agent is shown as a
+    conversation: what it says, a line for each tool it uses, what it asks and is sent; --raw and --stream show the
+    rest. A connection that is cut resumes: nothing is lost and nothing comes twice.
     """
     if timestamps and session.output.form != "text":
         raise click.UsageError("--timestamps belongs to --format text; the other formats always show the time")
-    printer = LogPrinter(session.output, marked=timestamps or stream == "events")
+    if raw and stream is not None:
+        raise click.UsageError("--raw is --stream stdout: give one of them")
+    stream = "stdout" if raw else stream
+    printer: LogPrinter | ConversationPrinter | None = None
+    if stream is None and session.output.form == "text":
+        printer = _conversation(session, task_id, follow=follow, marked=timestamps)
+        stream = CONVERSATION if printer else None
+    printer = printer or LogPrinter(session.output, marked=timestamps or stream == "events")
     for record in session.client.logs(
-        task_id, follow=follow, tail=tail, stream=stream, since=since, after=after, attempt=attempt
+        task_id, follow=follow, tail=tail, stream=stream or "all", since=since, after=after, attempt=attempt
     ):
         printer(record)
     printer.finish()
+
+
+def _conversation(session: Session, task_id: str, *, follow: bool, marked: bool) -> ConversationPrinter | None:
+    """What shows the log of an agent; None for a task without one."""
+    task = session.client.get(task_id)
+    if not is_agents(task):
+        return None
+    question = task.get("input_required") or {}
+    live = follow and task["state"] not in TERMINAL
+    return ConversationPrinter(session.output, task_id, live, question.get("id"), marked)

@@ -83,6 +83,11 @@ def ask(question: str, *, yes: bool) -> None:
         click.confirm(question, abort=True, err=True)
 
 
+def given_or_read(text: str) -> str:
+    """Return a text of the command line, for - what standard input holds, without its last line end."""
+    return sys.stdin.read().removesuffix("\n") if text == "-" else text
+
+
 def duration(text: str) -> int:
     """Return the seconds of `<n>s|m|h`, as in the manifest; raise `BadParameter` for anything else."""
     try:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import click
 
+from api import conversation
 from api.client import LogRecord
 from api.commands.render import Output, plain, short_time
 
@@ -75,6 +76,8 @@ def describe(record: LogRecord) -> str:
         if body.get("previous_state"):
             change = f"{plain(body['previous_state'])} -> {change}"
         return change + (f": {plain(body['state_message'])}" if body.get("state_message") else "")
+    if told := conversation.lines(body):
+        return " ".join(told)  # escaped already
     artifact = body.get("artifact")
     if isinstance(artifact, dict):
         return plain(f"artifact {artifact.get('path')} ({artifact.get('size_bytes')} bytes)")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
@@ -14,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from api.plain_text import escaped
 from orchestrator.states import TERMINAL, State
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 FORMS = ("text", "json", "table")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _WIDE_ENOUGH = 240
 """Columns of a table that goes to a pipe: nothing is cut off there."""
 
@@ -35,7 +34,7 @@ def plain(value: object) -> str:
     """Return text for one line of a terminal: control characters, which could repaint it, come escaped."""
     if value is None:
         return "-"
-    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), str(value))
+    return escaped(str(value))
 
 
 def short_time(value: str | None) -> str:

@@ -1,4 +1,4 @@
-"""`sandbox task submit` and `sandbox task rerun`: the two ways to start a task."""
+"""`sandbox task submit`, `sandbox task rerun` and `sandbox task resume`: the ways to start a task."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import yaml
 from api.client import ServerRefused
 from api.commands.assignments import Assignment, merge_patch, set_option
 from api.commands.manifest_file import ManifestFile, error_lines
-from api.commands.options import Session, client_command
+from api.commands.options import Session, client_command, given_or_read
 from api.commands.waiting import Patience, stay, waiting_options
 from orchestrator.cli import CommandFailed
 
@@ -80,6 +80,32 @@ def rerun(
         unplaced = [{**one, "line": None} for one in error.errors]
         raise _with_places(error, error_lines(task_id, unplaced)) from error
     _accepted(ctx, session, answer, patience)
+
+
+@click.command()
+@click.argument("task_id", metavar="ID")
+@click.argument("prompt", required=False)
+@waiting_options
+@client_command()
+@click.pass_context
+def resume(
+    ctx: click.Context,
+    session: Session,
+    *,
+    task_id: str,
+    prompt: str | None,
+    wait: bool,
+    follow: bool,
+    timeout: int | None,
+) -> None:
+    """Start a new task that goes on from the workspace and the agent's session of task ID.
+
+    PROMPT says what to do next (- reads standard input); without it, the agent continues where it left off. Task ID
+    must have ended, and have kept its session: lifecycle.keep_session, or failure_action: preserve.
+    """
+    patience = Patience(wait, follow, timeout)
+    told = None if prompt is None else given_or_read(prompt)
+    _accepted(ctx, session, session.client.resume(task_id, told, idempotency_key=_key()), patience)
 
 
 def _key() -> str:

@@ -10,6 +10,8 @@ task = LazyGroup(
     deferred_commands={
         "submit": deferred("api.commands.submit:submit", "Submit a manifest."),
         "rerun": deferred("api.commands.submit:rerun", "Run a task again, perhaps changed."),
+        "send": deferred("api.commands.send:send", "Answer an agent, or send it a message."),
+        "resume": deferred("api.commands.submit:resume", "Go on from what an agent left."),
         "validate": deferred("api.commands.validate:validate", "Check a manifest without a server."),
         "list": deferred("api.commands.listing:list_tasks", "List tasks."),
         "status": deferred("api.commands.listing:status", "Show one task."),

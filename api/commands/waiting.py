@@ -8,9 +8,12 @@ from typing import Any
 import click
 
 from api.client import LogRecord
+from api.commands.conversation import STREAMS as CONVERSATION
+from api.commands.conversation import ConversationPrinter, how_to_answer, is_agents, used_by_agent
 from api.commands.options import Command, Session, duration
 from api.commands.records import LogPrinter, describe
 from api.commands.render import short_time
+from api.conversation import lines
 from orchestrator.cli import EXIT_INTERRUPTED, CommandFailed
 from orchestrator.states import State
 
@@ -61,13 +64,10 @@ def stay(session: Session, accepted: dict[str, Any], patience: Patience) -> int:
     task_id = str(accepted["task_id"])
     if session.output.is_json and patience.follow:
         session.output.json_line(accepted)
-    on_record = LogPrinter(session.output) if patience.follow else _PhasePrinter(session)
+    on_record, stream = _shown(session, task_id, patience)
     try:
         task = session.client.wait_for_end(
-            task_id,
-            timeout_seconds=patience.timeout_seconds,
-            stream="all" if patience.follow else "events",
-            on_record=on_record,
+            task_id, timeout_seconds=patience.timeout_seconds, stream=stream, on_record=on_record
         )
     except KeyboardInterrupt:
         raise CommandFailed(
@@ -75,24 +75,42 @@ def stay(session: Session, accepted: dict[str, Any], patience: Patience) -> int:
             f"stop it with `sandbox task cancel {task_id}`.",
             EXIT_INTERRUPTED,
         ) from None
-    if isinstance(on_record, LogPrinter):
+    if not isinstance(on_record, _PhasePrinter):
         on_record.finish()
     _report(session, task, patience)
     return _EXIT_CODES.get(task["state"], EXIT_TASK_FAILED)
 
 
+def _shown(
+    session: Session, task_id: str, patience: Patience
+) -> tuple[LogPrinter | ConversationPrinter | _PhasePrinter, str]:
+    """What prints the log, and the streams that it wants."""
+    if not patience.follow:
+        return _PhasePrinter(session, task_id), "events"
+    if session.output.form == "text" and is_agents(session.client.get(task_id)):
+        return ConversationPrinter(session.output, task_id, live=True), CONVERSATION
+    return LogPrinter(session.output), "all"
+
+
+_WORTH_A_LINE = frozenset({"state_change", "input_required", "input_withdrawn"})
+
+
 @dataclass(frozen=True, slots=True)
 class _PhasePrinter:
-    """Prints the state changes, and nothing else that is an event."""
+    """Prints the state changes and what somebody has to answer, and nothing else that is an event."""
 
     session: Session
+    task_id: str
 
     def __call__(self, record: LogRecord) -> None:
-        if record.body.get("type") != "state_change":
+        kind = record.body.get("type")
+        if kind not in _WORTH_A_LINE:
             return
-        text = f"{short_time(record.body.get('timestamp'))}  {describe(record)}"
         output = self.session.output
-        (output.note if output.is_json else output.line)(text)
+        say = output.note if output.is_json else output.line
+        say(f"{short_time(record.body.get('timestamp'))}  {describe(record)}")
+        if kind == "input_required":
+            output.note(how_to_answer(self.task_id, record.body))
 
 
 def _report(session: Session, task: dict[str, Any], patience: Patience) -> None:
@@ -103,6 +121,8 @@ def _report(session: Session, task: dict[str, Any], patience: Patience) -> None:
     if not output.is_json or state != State.COMPLETED:
         text = f"Task {task['task_id']} {state}" + (f" (exit code {code})" if code is not None else "")
         (output.note if output.is_json or patience.follow else output.line)(text)
+    if used := used_by_agent(task):
+        output.note(f"The agent used {used}")
     if state != State.COMPLETED:
         _explain(session, task, log_was_shown=patience.follow)
 
@@ -110,13 +130,22 @@ def _report(session: Session, task: dict[str, Any], patience: Patience) -> None:
 def _explain(session: Session, task: dict[str, Any], *, log_was_shown: bool) -> None:
     """Say on stderr why the task did not complete: the log's end, the outcome, what to do."""
     if not log_was_shown:
-        lines = [record for record in session.client.logs(task["task_id"], tail=LAST_LINES) if record.data]
-        if lines:
+        last = _last_lines(session, task)
+        if last:
             session.output.note("The end of its log:")
-        for record in lines:
-            session.output.note(f"  {record.data.rstrip()}")
+        for line in last:
+            session.output.note(f"  {line}")
     outcome = task.get("outcome") or {}
     if outcome.get("message"):
         session.output.note(f"{outcome.get('reason')}: {outcome['message']}")
     for line in str(outcome.get("hint") or "").splitlines():
         session.output.note(line)
+
+
+def _last_lines(session: Session, task: dict[str, Any]) -> list[str]:
+    """The end of the log as text: what was printed, and of an agent what it said."""
+    stream = CONVERSATION if is_agents(task) else "all"
+    records = session.client.logs(task["task_id"], tail=LAST_LINES, stream=stream)
+    return [
+        line for record in records for line in ([record.data.rstrip()] if record.data else lines(record.body) or [])
+    ]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from api.commands.conversation import asked, how_to_answer
 from api.commands.options import Session
 from api.commands.render import FIELDS, Output, short_time, table
 
@@ -59,7 +60,7 @@ def watch_many(
 
 def _face(task: Task) -> object:
     """What must differ for a change to be worth a line."""
-    return task["state"], task.get("state_message"), task.get("attempt")
+    return task["state"], task.get("state_message"), task.get("attempt"), (task.get("input_required") or {}).get("id")
 
 
 def _line(output: Output, task: Task) -> None:
@@ -69,6 +70,8 @@ def _line(output: Output, task: Task) -> None:
     at = short_time(task.get("state_changed_at") or task.get("created_at"))
     message = f": {task['state_message']}" if task.get("state_message") else ""
     output.line(f"{at}  {task['id']}  {task['state']}{message}")
+    if question := task.get("input_required"):
+        output.line(f"{at}  {task['id']}  asks: {asked(question)}; {how_to_answer(task['id'], question)}")
 
 
 @contextmanager

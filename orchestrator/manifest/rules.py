@@ -12,6 +12,7 @@ from typing import Any
 import schemas
 from orchestrator.documents.parts import Path
 from orchestrator.manifest import git_names, hosts
+from orchestrator.manifest.agent import AGENT_RULES
 from orchestrator.manifest.environment import ENVIRONMENT_RULES
 from orchestrator.manifest.errors import Finding, closest, field_name, shown
 from orchestrator.manifest.policy import ManifestPolicy
@@ -22,7 +23,6 @@ Rule = Callable[[dict[str, Any], ManifestPolicy], Iterator[Finding]]
 
 MAX_ARGUMENT_BYTES = 128 << 10
 """Linux takes no single argument of this size or more (MAX_ARG_STRLEN)."""
-MAX_PROMPT_BYTES = 1 << 20
 MAX_TIMEOUT_SECONDS = 168 * 3600
 MIN_MEMORY_BYTES = 6 << 20
 """The engine refuses a smaller limit."""
@@ -35,6 +35,7 @@ _SHORTEST_SECONDS = {
     ("lifecycle", "collect_timeout"): 1,
     ("lifecycle", "queue_timeout"): 1,
     ("lifecycle", "idle_timeout"): 1,
+    ("lifecycle", "input_timeout"): 1,
     ("lifecycle", "stop_grace"): 1,
     ("lifecycle", "preserve_for"): 1,
     ("lifecycle", "retry", "backoff"): 0,
@@ -137,14 +138,6 @@ def sizes_are_within_bounds(data: dict[str, Any], _policy: ManifestPolicy) -> It
             yield Finding(path, "range", message)
 
 
-def prompt_is_at_most_a_mebibyte(data: dict[str, Any], _policy: ManifestPolicy) -> Iterator[Finding]:
-    prompt = text(data, "claude", "prompt") or ""
-    size = len(prompt.encode())
-    if size > MAX_PROMPT_BYTES:
-        message = f"claude.prompt has {size:,} bytes: at most {MAX_PROMPT_BYTES:,} are allowed; shorten it, "
-        yield Finding(("claude", "prompt"), "length", message + "or put the text into a file of the repository")
-
-
 def arguments_can_be_passed(data: dict[str, Any], _policy: ManifestPolicy) -> Iterator[Finding]:
     for index, argument in entries(data, "run", "command"):
         path: Path = ("run", "command", index)
@@ -230,11 +223,11 @@ RULES: tuple[Rule, ...] = (
     paths_stay_inside,
     durations_are_within_bounds,
     sizes_are_within_bounds,
-    prompt_is_at_most_a_mebibyte,
     arguments_can_be_passed,
     image_is_allowed,
     profile_is_known,
     hosts_need_outbound,
     hosts_are_names,
+    *AGENT_RULES,
     *ENVIRONMENT_RULES,
 )

@@ -149,8 +149,12 @@ def _wrong_form(broken: _Broken) -> Iterator[Finding]:
 
 
 def _out_of_range(broken: _Broken) -> Iterator[Finding]:
-    low, high = broken.schema["minimum"], broken.schema["maximum"]
-    yield broken.finding("range", f"it must be from {low} to {high}", broken.example)
+    high = broken.schema["maximum"]
+    if "exclusiveMinimum" in broken.schema:
+        must = f"it must be more than {broken.schema['exclusiveMinimum']} and at most {high}"
+    else:
+        must = f"it must be from {broken.schema['minimum']} to {high}"
+    yield broken.finding("range", must, broken.example)
 
 
 def _wrong_length(broken: _Broken) -> Iterator[Finding]:
@@ -180,6 +184,7 @@ _TRANSLATORS: dict[str, Callable[[_Broken], Iterator[Finding]]] = {
     "const": _not_the_constant,
     "pattern": _wrong_form,
     "minimum": _out_of_range,
+    "exclusiveMinimum": _out_of_range,
     "maximum": _out_of_range,
     "minLength": _wrong_length,
     "maxLength": _wrong_length,

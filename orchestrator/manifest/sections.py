@@ -53,16 +53,18 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Claude:
-    """A coding agent with a prompt; no `allowed_tools` means all."""
+    """A coding agent with a prompt; no `allowed_tools` means all. `max_budget_usd`: at list prices."""
 
     prompt: str
     headless: bool
+    interactive: bool
     skip_permissions: bool
     output_format: str
     model: str
     allowed_tools: tuple[str, ...]
     mcp_config: Mapping[str, Any] | None
     max_turns: int | None
+    max_budget_usd: float | None
 
     @classmethod
     def from_definition(cls, section: Mapping[str, Any]) -> Claude:
@@ -112,7 +114,11 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class Lifecycle:
-    """Limits and endings; a timeout that is None does not exist."""
+    """Limits and endings; a timeout that is None does not exist.
+
+    `input_timeout_seconds`: how long an interactive agent may wait for one answer; `pause_clock_on_input`: such waits
+    are no part of `timeout_seconds`.
+    """
 
     timeout_seconds: int
     stage_timeout_seconds: int
@@ -120,9 +126,12 @@ class Lifecycle:
     collect_timeout_seconds: int
     queue_timeout_seconds: int | None
     idle_timeout_seconds: int | None
+    input_timeout_seconds: int | None
+    pause_clock_on_input: bool
     stop_grace_seconds: int
     failure_action: str
     preserve_for_seconds: int
+    keep_session: bool
     artifact_patterns: tuple[str, ...]
     retry: Retry
 
@@ -136,9 +145,12 @@ class Lifecycle:
             collect_timeout_seconds=duration_seconds(section["collect_timeout"]),
             queue_timeout_seconds=_seconds_or_none(section["queue_timeout"]),
             idle_timeout_seconds=_seconds_or_none(section["idle_timeout"]),
+            input_timeout_seconds=_seconds_or_none(section["input_timeout"]),
+            pause_clock_on_input=section["pause_clock_on_input"],
             stop_grace_seconds=duration_seconds(section["stop_grace"]),
             failure_action=section["failure_action"],
             preserve_for_seconds=duration_seconds(section["preserve_for"]),
+            keep_session=section["keep_session"],
             artifact_patterns=tuple(section["artifact_patterns"]),
             retry=Retry(retry["max_attempts"], tuple(retry["on"]), duration_seconds(retry["backoff"])),
         )

@@ -29,10 +29,10 @@ class TaskNotFound(Exception):
 
 
 class AlreadyTerminal(Exception):
-    """The task has ended; there is nothing to cancel."""
+    """The task has ended; there is nothing to cancel, and nobody to send anything to."""
 
-    def __init__(self, task: Task) -> None:
-        super().__init__(f"task {task.id} has ended already: it is {task.state}")
+    def __init__(self, task: Task, advice: str = "") -> None:
+        super().__init__(f"task {task.id} has ended already: it is {task.state}{advice}")
         self.task = task
 
 

@@ -18,7 +18,7 @@ from orchestrator.product import Product
 from orchestrator.services.place import Message, deliver, place, take_turn
 from orchestrator.states import RAN, Event, State
 from orchestrator.store import attempts as attempt_rows
-from orchestrator.store import tasks, workers
+from orchestrator.store import conversation, tasks, workers
 from orchestrator.store.lifecycle import transition
 
 log = logging.getLogger(__name__)
@@ -111,6 +111,7 @@ def end(
     )
     if task.attempt:
         attempt_rows.finish(tx, task.claim, state, outcome, at, preserved=preserved)
+        conversation.abandon(tx, task.claim, at)
     return state
 
 
@@ -142,6 +143,7 @@ def _wait_again(
         **columns,
     )
     attempt_rows.finish(tx, task.claim, State.FAILED, outcome, at, preserved=False)
+    conversation.abandon(tx, task.claim, at)
 
 
 def _fenced(task: Task) -> Claim:

@@ -10,16 +10,29 @@ import sqlalchemy as sa
 from orchestrator import clock, journal
 from orchestrator.models import Kind, NewRecord
 from orchestrator.product import Product
-from orchestrator.services.purge import lock, log_prefix, storage_prefix
+from orchestrator.services.purge import lock, log_prefix, session_prefix, storage_prefix
 from orchestrator.store import artifacts, segments
+from orchestrator.store import attempts as attempt_rows
 from orchestrator.store.expiry import is_held
 from orchestrator.store.tables import artifacts as artifact_table
-from orchestrator.store.tables import attempts, contacts, idempotency_keys, labels, log_segments, records, tasks
+from orchestrator.store.tables import (
+    attempts,
+    contacts,
+    idempotency_keys,
+    inputs,
+    labels,
+    log_segments,
+    questions,
+    records,
+    tasks,
+)
 
 log = logging.getLogger(__name__)
 
-OF_A_TASK = (records, log_segments, artifact_table, contacts, attempts, labels, idempotency_keys)
-"""Tables whose rows go with their task's. `parent_id` and `rerun_of` of others are plain words: they stay."""
+OF_A_TASK = (
+    records, log_segments, artifact_table, contacts, questions, inputs, attempts, labels, idempotency_keys,
+)  # fmt: skip
+"""Tables whose rows go with their task's. `parent_id`, `rerun_of` and `resumed_from` of others are words: they stay."""
 
 
 def expire_log(product: Product, task_id: str, age: timedelta) -> None:
@@ -47,13 +60,18 @@ def expire_log(product: Product, task_id: str, age: timedelta) -> None:
 
 
 def expire_artifacts(product: Product, task_id: str) -> None:
-    """Remove the artifacts of an ended task. Idempotent. Raises `StoreUnavailable`, `ArtifactStoreUnavailable`."""
+    """Remove the artifacts of an ended task, and what was kept to go on from. Idempotent.
+
+    Raises `StoreUnavailable`, `ArtifactStoreUnavailable`.
+    """
     with product.database.read() as tx:
         numbers = tx.scalars(sa.select(attempts.c.number).where(attempts.c.task_id == task_id)).all()
     for number in numbers:
         product.artifacts.delete_prefix(f"{storage_prefix(task_id)}/{number}")
+    product.artifacts.delete_prefix(session_prefix(task_id))
     with product.database.write() as tx:
         artifacts.delete_of(tx, task_id)
+        attempt_rows.forget_sessions(tx, task_id)
     log.info("artifacts removed: their retention is over", extra={"task": task_id})
 
 

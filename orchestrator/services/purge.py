@@ -10,7 +10,7 @@ from orchestrator import clock, journal
 from orchestrator.models import Task
 from orchestrator.product import Product
 from orchestrator.services.cancel import TaskNotFound
-from orchestrator.store import artifacts, contacts, segments, tasks
+from orchestrator.store import artifacts, attempts, contacts, conversation, segments, tasks
 from orchestrator.store.tables import tasks as table
 
 log = logging.getLogger(__name__)
@@ -44,6 +44,9 @@ def purge(product: Product, task_id: str) -> None:
         segments.delete_of(tx, task_id)
         artifacts.delete_of(tx, task_id)
         contacts.delete_of(tx, task_id)
+        conversation.delete_of(tx, task_id)
+        attempts.forget_sessions(tx, task_id)
+        attempts.forget_words(tx, task_id)
         tasks.mark_purged(tx, task_id, at)
         if task.preserve_until:
             tx.execute(table.update().where(table.c.id == task_id).values(preserve_until=at))
@@ -71,3 +74,13 @@ def storage_prefix(task_id: str) -> str:
 def log_prefix(task_id: str) -> str:
     """Where the archived log of a task lies."""
     return f"{storage_prefix(task_id)}/log"
+
+
+def session_prefix(task_id: str) -> str:
+    """Where the agent sessions of a task lie."""
+    return f"{storage_prefix(task_id)}/session"
+
+
+def session_key(task_id: str, attempt: int) -> str:
+    """The key of the archive of an attempt's agent session and workspace."""
+    return f"{session_prefix(task_id)}/{attempt}"

@@ -6,13 +6,14 @@ import hashlib
 import json
 import logging
 import uuid
+from typing import Any
 
 import sqlalchemy as sa
 
 from orchestrator import clock, fault_points, placement
 from orchestrator.access import ANYBODY, Caller, Scope
 from orchestrator.manifest import InvalidManifest, Manifest, ManifestError
-from orchestrator.models import Resources, Task
+from orchestrator.models import Resources, Resumption, Task
 from orchestrator.product import Product
 from orchestrator.services.place import deliver, place_one, take_turn
 from orchestrator.store import idempotency, tasks, workers
@@ -42,6 +43,7 @@ def submit(
     *,
     idempotency_key: str | None = None,
     rerun_of: str | None = None,
+    resumed: Resumption | None = None,
     by: Caller = ANYBODY,
 ) -> Task:
     """Store a task of `by`'s owner as pending, place what can be placed, and return it as stored.
@@ -51,17 +53,19 @@ def submit(
     """
     at = clock.now()
     task_id = manifest.id or str(uuid.uuid4())
-    fingerprint = _fingerprint(manifest)
+    fingerprint = _fingerprint(manifest, resumed)
     with product.database.write() as tx:
         take_turn(tx)
-        earlier = _earlier(tx, by, idempotency_key, fingerprint)
+        earlier = _earlier(tx, by, idempotency_key, fingerprint, manifest)
         if earlier is not None:
             return earlier
         _check_parent(tx, by, manifest)
         _check_capacity(tx, manifest)
         message = "accepted; waits for a worker"
         try:
-            task = tasks.insert(tx, task_id, manifest, at=at, message=message, rerun_of=rerun_of, owner=by.owner)
+            task = tasks.insert(
+                tx, task_id, manifest, at=at, message=message, rerun_of=rerun_of, owner=by.owner, resumed=resumed
+            )
         except DuplicateTask:
             if tasks.exists(tx, task_id, owner=by.reach(Scope.TASK_READ)):
                 raise
@@ -75,15 +79,22 @@ def submit(
     return task
 
 
-def _earlier(tx: sa.Connection, by: Caller, key: str | None, fingerprint: str) -> Task | None:
+def _earlier(tx: sa.Connection, by: Caller, key: str | None, fingerprint: str, manifest: Manifest) -> Task | None:
     known = idempotency.find(tx, by.owner, key) if key else None
     if known is None:
         return None
-    if known[0] != fingerprint:
+    task = tasks.get(tx, known[1])
+    if known[0] != fingerprint and not (task and _is_of_the_version_before(task, known[0], manifest)):
         raise IdempotencyKeyReused(
             f"Idempotency-Key {key!r} was used for task {known[1]} with another body; use a new key for a new task"
         )
-    return tasks.get(tx, known[1])
+    return task
+
+
+def _is_of_the_version_before(task: Task, fingerprint: str, manifest: Manifest) -> bool:
+    """It stored the same manifest, without the fields that were added since."""
+    lacks = task.definition != manifest.definition and Manifest.from_definition(task.definition) == manifest
+    return lacks and fingerprint == _fingerprint_of(task.definition)
 
 
 def _check_parent(tx: sa.Connection, by: Caller, manifest: Manifest) -> None:
@@ -101,5 +112,9 @@ def _check_capacity(tx: sa.Connection, manifest: Manifest) -> None:
         raise InsufficientResources(why, demand.requested, best)
 
 
-def _fingerprint(manifest: Manifest) -> str:
-    return hashlib.sha256(json.dumps(manifest.definition, sort_keys=True).encode()).hexdigest()
+def _fingerprint(manifest: Manifest, resumed: Resumption | None) -> str:
+    return _fingerprint_of({**manifest.definition, "resumed_from": resumed.task_id} if resumed else manifest.definition)
+
+
+def _fingerprint_of(body: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()

@@ -43,6 +43,30 @@ def get(tx: sa.Connection, task_id: str, number: int) -> Attempt | None:
     return rows.attempt(row) if row else None
 
 
+def session_of(tx: sa.Connection, task_id: str) -> tuple[Attempt, dict[str, Any]] | None:
+    """The newest attempt of a task whose agent's session is stored, and that session (`Attempt.session`)."""
+    query = sa.select(table).where(table.c.task_id == task_id, table.c.session.is_not(None))
+    row = tx.execute(query.order_by(table.c.number.desc()).limit(1)).mappings().first()
+    return (rows.attempt(row), row["session"]) if row else None
+
+
+def forget_sessions(tx: sa.Connection, task_id: str) -> None:
+    """No session of the task is stored any more."""
+    tx.execute(table.update().where(table.c.task_id == task_id).values(session=None))
+
+
+def forget_words(tx: sa.Connection, task_id: str) -> None:
+    """Of what is known of the task's agents, keep what was counted and nothing that they said."""
+    of_agents = (table.c.task_id == task_id, table.c.agent.is_not(None))
+    for number, agent in tx.execute(sa.select(table.c.number, table.c.agent).where(*of_agents)).all():
+        counted: dict[str, Any] = {name: agent.get(name) for name in _COUNTED}
+        counted["result"] = {"is_error": agent["result"].get("is_error")} if agent.get("result") else None
+        tx.execute(table.update().where(*of_agents, table.c.number == number).values(agent=counted))
+
+
+_COUNTED = ("session_id", "version", "turns", "tool_calls", "cost_usd", "models")
+
+
 def note(tx: sa.Connection, claim: Claim, **columns: Any) -> None:
     """Store facts about a live attempt (image, sandbox, verdict, …); raise `StaleClaim` when it is not live."""
     owner = (

@@ -42,6 +42,7 @@ _LEFT = sa.exists().where(_OF_TASK, attempts.c.uncollected, _KNOWN)
 _SAID = sa.exists().where(records.c.task_id == tasks.c.id, records.c.kind == Kind.OUTPUT.value)
 _ARCHIVED = sa.exists().where(log_segments.c.task_id == tasks.c.id)
 _STORED = sa.exists().where(artifacts.c.task_id == tasks.c.id)
+_RESUMABLE = sa.exists().where(_OF_TASK, attempts.c.session.is_not(None))
 
 
 def to_forget(tx: sa.Connection, span: Span, limit: int) -> list[Due]:
@@ -65,7 +66,8 @@ def with_log(tx: sa.Connection, span: Span, limit: int) -> list[Due]:
 
 
 def with_artifacts(tx: sa.Connection, span: Span, limit: int) -> list[Due]:
-    return _page(tx, span, limit, tasks.c.purged_at.is_(None), _STORED)
+    """Tasks that have artifacts, or the session of an agent."""
+    return _page(tx, span, limit, tasks.c.purged_at.is_(None), _STORED | _RESUMABLE)
 
 
 def is_held(tx: sa.Connection, task_id: str) -> bool:

@@ -41,6 +41,7 @@ def transition(
         "state_changed_at": at,
         "attempt": owner.attempt,
         "fence": owner.fence,
+        "current_tool": None,  # no tool of an agent is in use across a change of state
         "next_seq": tasks.c.next_seq + 1,
         **columns,
     }

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from orchestrator.store.database import Database
 from orchestrator.store.tables import installation, records
 
-HEAD = "0003"
+HEAD = "0004"
 """The newest migration. Compared before Alembic is imported: it costs 10 MB in every process."""
 _SCRIPTS = resources.files("orchestrator.store") / "migrations"
 _LOCK_KEY = 0x5A4DB0C5

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from orchestrator.store.tables import EPOCH, labels, tasks
+from orchestrator.store.tables import EPOCH, attempts, labels, questions, tasks
 
 
 def mend(tx: sa.Connection) -> None:
-    """Fill in what lists and metrics look for. Placement mends what it needs by itself (`queue.class_unclassed`)."""
+    """Fill in what lists and metrics look for, and withdraw what agents asked whose attempts they ended.
+
+    Placement mends what it needs by itself (`queue.class_unclassed`).
+    """
     created = sa.select(tasks.c.created_at).where(tasks.c.id == labels.c.task_id).scalar_subquery()
     tx.execute(labels.update().where(labels.c.created_at == EPOCH).values(created_at=created))
     unnamed = (tasks.c.finished_at.is_not(None), tasks.c.outcome_reason.is_(None), tasks.c.outcome.is_not(None))
     tx.execute(tasks.update().where(*unnamed).values(outcome_reason=tasks.c.outcome["reason"].as_string()))
+    ended = sa.select(attempts.c.finished_at).where(
+        attempts.c.task_id == questions.c.task_id, attempts.c.number == questions.c.attempt
+    )
+    still_open = (questions.c.answered_at.is_(None), questions.c.withdrawn_at.is_(None))
+    of_ended = ended.where(attempts.c.finished_at.is_not(None)).exists()
+    tx.execute(questions.update().where(*still_open, of_ended).values(withdrawn_at=ended.scalar_subquery()))

@@ -28,12 +28,12 @@ LISTED = tuple(one.name for one in fields(ListedTask))
 """The columns of `ListedTask`."""
 _TASK_AS_STORED = (
     *(name for name in LISTED if name != "state"), "rerun_of", "definition", "fence", "counted_attempts",
-    "uncounted_losses", "preserve_until", "purged_at", "applied", "next_seq",
+    "uncounted_losses", "preserve_until", "purged_at", "applied", "next_seq", "resumed_cost_usd", "input_closed",
 )  # fmt: skip
 _ATTEMPT_AS_STORED = (
     "task_id", "number", "fence", "worker", "claimed_at", "running_at", "finished_at", "applied", "image",
     "image_digest", "commit", "sandbox", "verdict", "spool_offset", "output_bytes", "dropped_bytes", "preserved",
-    "running_clock", "uncollected",
+    "running_clock", "uncollected", "bytes_up", "bytes_down", "agent", "model_usage", "session",
 )  # fmt: skip
 
 

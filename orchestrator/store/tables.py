@@ -47,6 +47,8 @@ def _flagged(column: str) -> dict[str, Any]:
     return {"sqlite_where": sa.text(f"{column} = 1"), "postgresql_where": sa.text(column)}
 
 
+_Fact = sa.JSON(none_as_null=True)
+"""What is not known is NULL, which a condition finds, and not JSON's own null."""
 _WAITING = _where("state = 'pending' AND worker IS NULL AND not_before IS NULL")
 _OWNED = _where("owner IS NOT NULL")
 
@@ -96,6 +98,11 @@ tasks = sa.Table(
     sa.Column("next_seq", sa.BigInteger, nullable=False),
     sa.Column("archived_at", Instant),
     sa.Column("owner", sa.String),
+    sa.Column("tool_calls", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("current_tool", sa.String),
+    sa.Column("resumed_from", sa.String),
+    sa.Column("resumed_cost_usd", sa.Float),
+    sa.Column("input_closed", sa.Integer),
     # Lists, each in one order: a page is read from its end of an index, however many tasks there are.
     sa.Index("tasks_by_creation", "created_at", "id"),
     sa.Index("tasks_by_start", "started_at", "id"),
@@ -169,6 +176,9 @@ attempts = sa.Table(
     sa.Column("uncollected", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("bytes_up", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("bytes_down", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("agent", _Fact),
+    sa.Column("model_usage", _Fact),
+    sa.Column("session", _Fact),
     sa.Index("attempts_by_worker", "worker", "finished_at"),
     # What a worker asks at each heartbeat: what it still has, not what it ever had.
     sa.Index("attempts_uncollected", "worker", **_flagged("uncollected")),
@@ -259,6 +269,36 @@ contacts = sa.Table(
     sa.Column("count", sa.BigInteger, nullable=False),
     sa.Column("first_at", Instant, nullable=False),
     sa.Column("last_at", Instant, nullable=False),
+)
+
+questions = sa.Table(
+    "questions",
+    metadata,
+    sa.Column("task_id", sa.String, sa.ForeignKey("tasks.id", ondelete="CASCADE"), primary_key=True),  # as above
+    sa.Column("attempt", sa.Integer, primary_key=True),
+    sa.Column("id", sa.String, primary_key=True),
+    sa.Column("asked_at", Instant, nullable=False),
+    sa.Column("kind", sa.String, nullable=False),
+    sa.Column("text", sa.String, nullable=False),
+    sa.Column("options", sa.JSON, nullable=False),
+    sa.Column("request", sa.JSON, nullable=False),
+    sa.Column("answered_at", Instant),
+    sa.Column("withdrawn_at", Instant),
+    sa.Index("questions_open", "task_id", "attempt", **_where("answered_at IS NULL AND withdrawn_at IS NULL")),
+)
+
+inputs = sa.Table(
+    "inputs",
+    metadata,
+    sa.Column("task_id", sa.String, sa.ForeignKey("tasks.id", ondelete="CASCADE"), primary_key=True),  # as above
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("at", Instant, nullable=False),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("text", sa.String),
+    sa.Column("question_id", sa.String),
+    sa.Column("answer", sa.String),
+    sa.Column("request", sa.JSON, nullable=False),
+    sa.Column("sent_by", sa.String, nullable=False),
 )
 
 tokens = sa.Table(

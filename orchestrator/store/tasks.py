@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError
 from orchestrator import journal
 from orchestrator.journal import StaleClaim
 from orchestrator.manifest import Manifest
-from orchestrator.models import Cancellation, Claim, Kind, ListedTask, NewRecord, Task
+from orchestrator.models import Cancellation, Claim, Kind, ListedTask, NewRecord, Resumption, Task
 from orchestrator.placement import demand_of
 from orchestrator.states import TERMINAL, State
 from orchestrator.store import rows
@@ -43,6 +43,7 @@ def insert(
     message: str,
     rerun_of: str | None,
     owner: str | None = None,
+    resumed: Resumption | None = None,
 ) -> Task:
     """Store an accepted task as `pending`; raise `DuplicateTask`."""
     queue = manifest.lifecycle.queue_timeout_seconds
@@ -73,6 +74,8 @@ def insert(
         "output_bytes": 0,
         "next_seq": 2,
         "owner": owner,
+        "resumed_from": resumed.task_id if resumed else None,
+        "resumed_cost_usd": resumed.cost_usd if resumed else None,
     }
     try:
         with tx.begin_nested():

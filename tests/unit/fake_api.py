@@ -101,6 +101,11 @@ def change(old: str, new: str, message: str | None = None) -> tuple[str, dict[st
     return "event", {**body, "previous_state": old, "new_state": new, "state_message": message}
 
 
+def event(type_: str, **body: Any) -> tuple[str, dict[str, Any]]:
+    """Return the record of something that an agent tells."""
+    return "event", {"timestamp": AT, "stream": "event", "type": type_, **body}
+
+
 def end(state: str, exit_code: int | None) -> tuple[str, dict[str, Any]]:
     """Return the last record of a log."""
     return "end", {"timestamp": AT, "state": state, "exit_code": exit_code}
@@ -116,6 +121,7 @@ class FakeApi:
         self.networks: dict[str, dict[str, Any]] = {}
         self.workers: list[dict[str, Any]] = []
         self.worker_changes: list[dict[str, Any]] = []
+        self.inputs: list[dict[str, Any]] = []
         self.seen: list[Seen] = []
         self.cut_logs_after: list[int] = []
         self.cut_bytes_after: list[int] = []
@@ -258,12 +264,31 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.api.tasks.setdefault(made["task_id"], made)
         self._json(202, {"task_id": made["task_id"], "state": "pending", "message": "accepted", "created_at": AT})
 
+    def send_input(self, seen: Seen, task_id: str) -> None:
+        _only(seen, set(), {"application/json"})
+        self._task(task_id)
+        body = json.loads(seen.body)
+        if set(body) not in ({"text"}, {"answer"}, {"id", "answer"}):
+            raise Refusal(400, "invalid_parameter", f"either text or answer, not {sorted(body)}.")
+        self.server.api.inputs.append(body)
+        number = len(self.server.api.inputs)
+        self._json(202, {"task_id": task_id, "number": number, "message": f"input {number} is stored"})
+
+    def resume(self, seen: Seen, task_id: str) -> None:
+        _only(seen, set(), {"application/json"})
+        if not any((one.get("session") or {}).get("resumable") for one in self._task(task_id)["attempts"]):
+            raise Refusal(409, "session_not_kept", f"task {task_id} cannot be resumed: no session of it is stored.")
+        self.submit_rerun(seen)
+
     def logs(self, seen: Seen, task_id: str) -> None:
         _only(seen, LOG_PARAMS)
         self._task(task_id)
         query = dict(seen.query)
         after = int(query.get("after") or seen.headers.get("last-event-id") or 0)
-        wanted = {"all": None, "events": {"event", "end"}}.get(query.get("stream", "all"), {query["stream"], "end"})
+        streams = query.get("stream", "all").split(",")
+        if unknown := set(streams) - {"all", "stdout", "stderr", "events", "system"}:
+            raise Refusal(400, "invalid_parameter", f"no streams: {unknown}.")
+        wanted = None if streams == ["all"] else {one.removesuffix("s") for one in streams} | {"gap", "end"}
         numbered = list(enumerate(self.server.api.records.get(task_id, []), 1))
         found = [(seq, one) for seq, one in numbered if seq > after and (wanted is None or one[0] in wanted)]
         if int(query.get("tail", "0")):
@@ -406,6 +431,8 @@ _ROUTES: list[tuple[str, dict[str, Callable[..., None]]]] = [
     (r"/tasks/([^/]+)", {"GET": _Handler.get, "DELETE": _Handler.cancel}),
     (r"/tasks/([^/]+)/data", {"DELETE": _Handler.purge}),
     (r"/tasks/([^/]+)/rerun", {"POST": _Handler.rerun}),
+    (r"/tasks/([^/]+)/input", {"POST": _Handler.send_input}),
+    (r"/tasks/([^/]+)/resume", {"POST": _Handler.resume}),
     (r"/tasks/([^/]+)/network", {"GET": _Handler.network}),
     (r"/tasks/([^/]+)/logs", {"GET": _Handler.logs}),
     (r"/tasks/([^/]+)/artifacts", {"GET": _Handler.artifacts}),

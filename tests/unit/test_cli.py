@@ -485,6 +485,7 @@ def test_logs_as_json_are_one_record_a_line_with_its_cursor(logged: FakeApi) -> 
     records = [json.loads(text) for text in ran.out.splitlines()]
     assert [(one["stream"], one["cursor"]) for one in records] == [
         ("stdout", "2"),
+        ("gap", "4"),
         ("stdout", "5"),
         ("end", "6"),
     ]
@@ -518,6 +519,9 @@ def test_every_log_option_reaches_the_server(logged: FakeApi) -> None:
         "--attempt 0",
         "--tail -1",
         "--stream x",
+        "--stream stdout,",
+        "--stream all,stdout",
+        "--raw --stream stderr",
         "--timestamps --format json",
     ],
 )
@@ -527,7 +531,7 @@ def test_logs_with_a_bad_option_are_a_usage_error(args: str) -> None:
 
 def test_since_takes_a_duration_before_now(logged: FakeApi) -> None:
     assert sandbox("task", "logs", "t", "--since", "10m", server=logged.url).code == 0
-    assert dict(logged.seen[0].query)["since"].endswith("Z")
+    assert dict(logged.requests("GET", "/logs")[0].query)["since"].endswith("Z")
 
 
 # --- cancel and purge

@@ -91,12 +91,14 @@ def test_the_defaults_are_those_of_the_contract() -> None:
         "claude": {
             "prompt": "Your instructions here",
             "headless": True,
+            "interactive": False,
             "skip_permissions": True,
             "output_format": "stream-json",
             "model": "claude-sonnet-4-5-20250929",
             "allowed_tools": [],
             "mcp_config": None,
             "max_turns": None,
+            "max_budget_usd": None,
         },
         "vm": {
             "profile": "agentic-dev",
@@ -114,9 +116,12 @@ def test_the_defaults_are_those_of_the_contract() -> None:
             "collect_timeout": "15m",
             "queue_timeout": None,
             "idle_timeout": None,
+            "input_timeout": None,
+            "pause_clock_on_input": False,
             "stop_grace": "10s",
             "failure_action": "destroy",
             "preserve_for": "24h",
+            "keep_session": False,
             "artifact_patterns": [],
             "retry": {
                 "max_attempts": 1,
@@ -181,6 +186,45 @@ def test_typed_sections_carry_seconds_and_bytes() -> None:
         900,
     )
     assert limits.retry == manifest.Retry(3, ("timeout",), 5)
+    assert (limits.input_timeout_seconds, limits.pause_clock_on_input, limits.keep_session) == (None, False, False)
+
+
+def test_an_interactive_agent_has_a_budget_limits_of_its_waits_and_a_session_to_keep() -> None:
+    limits = {"input_timeout": "2h", "pause_clock_on_input": True, "keep_session": True}
+    made = manifest.check(
+        claude_manifest(claude={"interactive": True, "max_budget_usd": 2.5}, lifecycle=limits), policy=POLICY
+    )
+    assert made.claude is not None
+    assert (made.claude.interactive, made.claude.max_budget_usd) == (True, 2.5)
+    limits = made.lifecycle
+    assert (limits.input_timeout_seconds, limits.pause_clock_on_input, limits.keep_session) == (7200, True, True)
+    whole = manifest.check(claude_manifest(claude={"max_budget_usd": 3}), policy=POLICY)
+    assert whole.claude is not None
+    assert whole.claude.max_budget_usd == 3
+
+
+def test_a_definition_of_the_version_before_is_that_of_an_agent_nobody_talks_to() -> None:
+    stored = manifest.check(claude_manifest(), policy=POLICY).definition
+    for section, names in {
+        "claude": ("interactive", "max_budget_usd"),
+        "lifecycle": ("input_timeout", "pause_clock_on_input", "keep_session"),
+    }.items():
+        for name in names:
+            del stored[section][name]
+    read = Manifest.from_definition(stored)
+    assert read.claude is not None
+    assert (read.claude.interactive, read.claude.max_budget_usd) == (False, None)
+    assert read.lifecycle.input_timeout_seconds is None
+    assert (read.lifecycle.pause_clock_on_input, read.lifecycle.keep_session) == (False, False)
+
+
+@pytest.mark.parametrize(
+    "tool", ["Read", "Bash(git *)", "Bash(git commit -m:*)", "mcp__github__create_issue", "mcp__a"]
+)
+def test_tools_may_be_patterns(tool: str) -> None:
+    made = manifest.check(claude_manifest(claude={"allowed_tools": [tool]}), policy=POLICY)
+    assert made.claude is not None
+    assert made.claude.allowed_tools == (tool,)
 
 
 def test_a_definition_is_itself_a_valid_manifest_and_its_keys_have_one_order() -> None:
@@ -322,8 +366,25 @@ REFUSED = [
     ("claude.prompt", "ü" * (1 << 19) + "x", "length"),
     ("claude.output_format", "xml", "enum"),
     ("claude.model", "--help", "pattern"),
+    ("claude.prompt", " \t\n\u3000", "blank"),
+    ("claude.headless", False, "headless"),
+    ("claude.headless", 0, "type"),
+    ("claude.interactive", "yes", "type"),
+    ("claude.model", "a\nb", "pattern"),
     ("claude.max_turns", 0, "range"),
+    ("claude.max_budget_usd", 0, "range"),
+    ("claude.max_budget_usd", -0.5, "range"),
+    ("claude.max_budget_usd", 1e7, "range"),
+    ("claude.max_budget_usd", float("nan"), "number"),
+    ("claude.max_budget_usd", "5", "type"),
+    ("claude.max_budget_usd", True, "type"),
     ("claude.allowed_tools", "Read", "type"),
+    ("claude.allowed_tools", [""], "pattern"),
+    ("claude.allowed_tools", ["--dangerously-skip-permissions"], "pattern"),
+    ("claude.allowed_tools", ["Read,Write"], "pattern"),
+    ("claude.allowed_tools", ["Bash(a\nb)"], "pattern"),
+    ("claude.allowed_tools", [" Read"], "pattern"),
+    ("claude.allowed_tools", ["x" * 257], "pattern"),
     ("claude.mcp_config", {}, "required"),
     ("claude.mcp_config", {"mcpServers": {"s": {"args": []}}}, "mcp_server"),
     ("claude.mcp_config", {"mcpServers": {"s": {"command": ["npx"]}}}, "type"),
@@ -386,6 +447,12 @@ REFUSED = [
     ("lifecycle.collect_timeout", "", "pattern"),
     ("lifecycle.queue_timeout", "0s", "range"),
     ("lifecycle.idle_timeout", "-1s", "pattern"),
+    ("lifecycle.input_timeout", "1h", "input_mode"),
+    ("lifecycle.input_timeout", "1x", "pattern"),
+    ("lifecycle.pause_clock_on_input", True, "input_mode"),
+    ("lifecycle.pause_clock_on_input", "no", "type"),
+    ("lifecycle.keep_session", True, "keep_session"),
+    ("lifecycle.keep_session", 1, "type"),
     ("lifecycle.stop_grace", "200h", "range"),
     ("lifecycle.preserve_for", None, "type"),
     ("lifecycle.failure_action", "keep", "enum"),
@@ -594,6 +661,32 @@ def test_the_repository_s_credential_cannot_be_handed_to_a_server_of_the_agent()
     assert "it is not handed to the command" in error.message
 
 
+@pytest.mark.parametrize("name", ["ANTHROPIC_API_KEY", "ANTHROPIC_X", "CLAUDE_CODE_MAX_TURNS", "CLAUDE_CONFIG_DIR"])
+def test_what_leads_an_agent_to_the_model_is_no_name_for_a_secret_of_its_task(name: str) -> None:
+    secrets = [{"name": "A", "source": "env", "key": "A"}, {"name": name, "source": "env", "key": "A"}]
+    error = only_error(claude_manifest(secrets=secrets))
+    assert (error.field, error.validation) == ("secrets[1].name", "reserved_name")
+    assert "without giving it the key" in error.message
+    assert manifest.check(run_manifest(secrets=secrets), policy=POLICY).secrets[1].name == name
+
+
+def test_the_limits_of_a_wait_for_input_want_an_agent_that_waits() -> None:
+    limits = "lifecycle:\n  pause_clock_on_input: true\n  input_timeout: 1h\n"
+    errors = errors_of_text((EXAMPLES / "minimal.yaml").read_text() + limits)
+    assert [(error.field, error.validation, error.line, error.column) for error in errors] == [
+        ("lifecycle.pause_clock_on_input", "input_mode", 11, 25),
+        ("lifecycle.input_timeout", "input_mode", 12, 18),
+    ]
+    waits = {"interactive": True}
+    assert only_error(claude_manifest(claude=waits, lifecycle={"input_timeout": "169h"})).validation == "range"
+    without = {"input_timeout": None, "pause_clock_on_input": False}
+    assert manifest.check(claude_manifest(lifecycle=without), policy=POLICY)
+
+
+def test_an_agent_without_headless_is_answered_with_what_takes_its_place() -> None:
+    assert "set claude.interactive: true" in only_error(with_("claude.headless", False)).message
+
+
 def test_a_misspelt_reference_is_answered_with_the_name_of_the_secret() -> None:
     servers = {"s": {"command": "x", "env": {"A": "${GITHUB_TOKN}", "B": "${GITHUB_TOKEN}$HOME"}, "args": ["${X}"]}}
     data = claude_manifest(
@@ -792,8 +885,7 @@ def test_durations_and_sizes_of_the_schema_are_those_the_product_parses() -> Non
     durations = {path for path, pattern in patterns.items() if pattern == DURATION_PATTERN}
     assert {path.rpartition(".")[2] for path in durations} == {
         "timeout", "stage_timeout", "provision_timeout", "collect_timeout", "queue_timeout", "idle_timeout",
-        "stop_grace",
-        "preserve_for", "backoff",
+        "input_timeout", "stop_grace", "preserve_for", "backoff",
     }  # fmt: skip
     assert {path for path, pattern in patterns.items() if pattern == SIZE_PATTERN} == {
         ".vm.memory",

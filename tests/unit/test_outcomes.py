@@ -15,7 +15,8 @@ def test_the_reasons_are_those_of_the_contract() -> None:
     assert {reason.value for reason in Reason} == {
         "exit_zero", "exit_nonzero", "timeout", "idle_timeout", "oom_killed", "disk_exceeded", "clone_failed",
         "image_unavailable", "secret_unavailable", "sandbox_error", "artifact_error", "worker_lost", "queue_expired",
-        "unschedulable", "cancelled", "internal_error",
+        "unschedulable", "cancelled", "internal_error", "agent_not_found", "agent_not_runnable", "agent_error",
+        "agent_max_turns", "agent_budget", "input_timeout", "session_unavailable",
     }  # fmt: skip
 
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.rendering import FORMATS, STREAMS, Row, TextRenderer, sse_event
+from api.rendering import FORMATS, Row, TextRenderer, sse_event, streams_named
 from orchestrator import journal
 from orchestrator.models import Kind, Record
 
@@ -206,6 +206,9 @@ def test_an_event_is_three_lines_and_a_blank_one() -> None:
         ("stdout", {"stdout", "GAP"}),
         ("stderr", {"stderr", "GAP"}),
         ("events", {"GAP", "STATE", "ARTIFACT", "EVENT"}),
+        ("system", {"GAP", "SYSTEM"}),
+        ("stdout,stderr", {"stdout", "stderr", "GAP"}),
+        ("stderr,events,system", {"stderr", "GAP", "STATE", "ARTIFACT", "EVENT", "SYSTEM"}),
     ],
 )
 def test_the_stream_filter_shows_what_it_names_and_never_hides_a_gap(stream: str, shown: set[str]) -> None:
@@ -213,11 +216,42 @@ def test_the_stream_filter_shows_what_it_names_and_never_hides_a_gap(stream: str
         "stdout": output_row(b"o\n"), "stderr": output_row(b"e\n", stream="stderr"), "SYSTEM": SYSTEM, "GAP": GAP,
         "STATE": STATE_CHANGE, "ARTIFACT": ARTIFACT, "EVENT": EVENT,
     }  # fmt: skip
-    assert stream in STREAMS
+    assert streams_named(stream) == stream
     for form in ("ndjson", "sse"):
         assert form in FORMATS
         assert {name for name, row in rows.items() if row.render(form, stream, 0)} == shown
     assert {name for name, row in rows.items() if TextRenderer(stream).render(row, 0)} == shown
+
+
+@pytest.mark.parametrize(
+    ("asked", "spelled"),
+    [
+        ("all", "all"),
+        ("events,stdout", "stdout,events"),
+        ("system, stderr,system", "stderr,system"),
+        ("system,events,stderr,stdout", "all"),
+    ],
+)
+def test_streams_have_one_spelling_so_that_readers_share_what_is_rendered(asked: str, spelled: str) -> None:
+    assert streams_named(asked) == spelled
+
+
+@pytest.mark.parametrize("asked", ["", "stdin", "all,stdout", "stdout,", "ALL", "stdout;stderr"])
+def test_what_is_no_stream_is_refused(asked: str) -> None:
+    with pytest.raises(ValueError, match="is no stream"):
+        streams_named(asked)
+
+
+def test_an_agents_events_are_lines_of_the_text_form_each_with_its_head() -> None:
+    row = other_row(Kind.EVENT, {"type": "message", "text": "one\n\x1b[2Jtwo\n"})
+    assert TextRenderer("events").render(row, 0).decode().splitlines() == [
+        f"[{AT_TEXT}] [EVENT] one",
+        f"[{AT_TEXT}] [EVENT] \\x1b[2Jtwo",
+    ]
+
+
+def test_what_an_agent_said_counts_in_what_is_kept_for_followers() -> None:
+    assert other_row(Kind.EVENT, {"type": "message", "text": "x" * 5000}).size_bytes > 5000
 
 
 def test_only_a_terminal_state_change_ends_a_log() -> None:

@@ -41,6 +41,8 @@ def test_an_unknown_route_is_not_found_in_the_products_own_words(client: Checked
         ("POST", "/api/v1/tasks/some-task"),
         ("GET", "/api/v1/tasks/some-task/data"),
         ("GET", "/api/v1/tasks/some-task/rerun"),
+        ("GET", "/api/v1/tasks/some-task/input"),
+        ("GET", "/api/v1/tasks/some-task/resume"),
         ("POST", "/api/v1/health"),
         ("PATCH", "/metrics"),
     ],
@@ -61,6 +63,7 @@ def test_a_method_the_route_does_not_take_is_405_and_names_those_it_takes(
         ("DELETE", ""),
         ("DELETE", "/data"),
         ("POST", "/rerun"),
+        ("POST", "/resume"),
         ("GET", "/logs"),
         ("GET", "/logs?follow=true"),
         ("GET", "/artifacts"),
@@ -141,6 +144,8 @@ UNKNOWN = [
     ("DELETE", "/api/v1/tasks/{id}"),
     ("DELETE", "/api/v1/tasks/{id}/data"),
     ("POST", "/api/v1/tasks/{id}/rerun"),
+    ("POST", "/api/v1/tasks/{id}/input"),
+    ("POST", "/api/v1/tasks/{id}/resume"),
     ("GET", "/api/v1/tasks/{id}/network"),
     ("GET", "/api/v1/tasks/{id}/logs"),
     ("GET", "/api/v1/tasks/{id}/artifacts"),
@@ -196,7 +201,7 @@ LOGS = "/api/v1/tasks/{id}/logs"
 BAD += [("GET", LOGS, "tail", value) for value in ("x", "-1", "", "1.5", str(10**30), "\x00")]
 BAD += [("GET", LOGS, "after", value) for value in ("x", "-1", "", str(10**30))]
 BAD += [("GET", LOGS, "follow", value) for value in ("yes", "", "on")]
-BAD += [("GET", LOGS, "stream", value) for value in ("foo", "", "stdin", "ALL")]
+BAD += [("GET", LOGS, "stream", value) for value in ("foo", "", "stdin", "ALL", "all,stdout", "stdout,", "events;x")]
 BAD += [("GET", LOGS, "format", value) for value in ("json", "", "raw")]
 BAD += [("GET", LOGS, "attempt", value) for value in ("0", "2", "-1", "latest", "", str(10**30), "9" * 5000, "1\x00")]
 BAD += [

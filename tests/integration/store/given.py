@@ -26,12 +26,15 @@ STEPS = (Event.WORKSPACE_MADE, Event.SANDBOX_VERIFIED, Event.GATE_OPENED, Event.
 def manifest_of(
     name: str = "n", *, task_id: str | None = None, labels: dict[str, str] | None = None, **sections: Any
 ) -> Manifest:
-    """A small task; `sections` are those of the manifest."""
+    """A small task; `sections` are those of the manifest. With `claude` it is an agent's."""
+    work: dict[str, Any] = {"run": {"command": ["true"]}}
+    if "claude" in sections:
+        work = {"repository": {"url": "https://example.test/r.git"}}
     data = {
         "version": "1",
         "kind": "Task",
         "metadata": {"id": task_id, "name": name, "labels": labels or {}},
-        "run": {"command": ["true"]},
+        **work,
         "vm": {"cpus": 1, "memory": "1G", "disk": "1G", "profile": "basic", **sections.pop("vm", {})},
         **sections,
     }
@@ -52,6 +55,13 @@ def worker_of(name: str = "w", *, slots: int = 4, cpus: float = 8, **fields: Any
         name=name, state=WorkerState.ACTIVE, slots=slots, trouble=None, heartbeat=0, heartbeat_at=at, registered_at=at,
         **known,
     )  # fmt: skip
+
+
+def talking(product: Product, task_id: str = "t", *, until: State = State.RUNNING, **sections: Any) -> Claim:
+    """An interactive agent's task at `until`, on a worker that runs agents."""
+    registered(product, slots=1000, cpus=1000, agents=("run", "claude"))
+    claude = {"prompt": "do it", "interactive": True, **sections.pop("claude", {})}
+    return running(product, task_id, until=until, claude=claude, **sections)
 
 
 def registered(product: Product, name: str = "w", **fields: Any) -> str:
