@@ -115,6 +115,9 @@ def restored(equipment: Equipment, task: Task, row: AttemptRow) -> Attempt:
         # Its id is not stored: the sandbox is there, and nothing more is made of the image.
         attempt.image = Image(row.image, row.image_digest, row.image_digest)
     attempt.verdict = row.verdict or {}
+    attempt.seen = row.agent
+    if row.model_usage:
+        attempt.meter.load(row.model_usage)
     attempt.uncollected = bool(attempt.verdict.get("uncollected"))
     attempt.undo.callback(attempt.discard_directory)
     attempt.undo.callback(destroy_sandbox, attempt)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from workers.attempt import Attempt
+from workers.egress.namespace import LOOPBACK
+from workers.model_api.address import MODEL_PORT
 from workers.task_disk import ImageDisk, WatchedDisk
 from workers.way_out import OUTBOUND
 from workers.workspace import sandbox_user_id
@@ -22,7 +24,18 @@ def applied_limits(attempt: Attempt) -> dict[str, Any]:
         "root": _limit(None, "writable" if attempt.profile.writable_root else "read-only", "container configuration"),
         "runtime": _limit(attempt.profile.runtime, attempt.runtime, "the engine's runtime of that name"),
         "user": _limit(None, *_user(attempt)),
+        **_model_api(attempt),
     }
+
+
+def _model_api(attempt: Attempt) -> dict[str, Any]:
+    """Only an agent that needs a model is given the way to it, in each network mode."""
+    if not attempt.agent.needs_model:
+        return {}
+    budget = attempt.meter.budget_usd
+    limit = f", until {budget:g} USD are spent" if budget is not None else ""
+    words = f"{attempt.equipment.entry.mechanism}; it adds the operator's key and passes on model requests only{limit}"
+    return {"model_api": _limit(budget, f"http://{LOOPBACK}:{MODEL_PORT}", words)}
 
 
 def _memory(attempt: Attempt) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -22,17 +22,19 @@ from orchestrator.services.cancel import conclude_cancelled
 from orchestrator.services.conclude import CancelRequested, give_back
 from orchestrator.states import Event, State, after
 from workers.agents import agent_of
-from workers.agents.port import Agent
+from workers.agents.port import Agent, Session
 from workers.egress.ledger import Ledger
+from workers.egress.namespace import PROXY_PORT
 from workers.equipment import Equipment
 from workers.git import Credentials, GitSandbox
 from workers.git_access import secret_parts
 from workers.log_redaction import LIVE
+from workers.model_api.meter import Meter
 from workers.network.entry import Entrance
 from workers.output import OutputPump, Progress
 from workers.patience import patiently
 from workers.redaction import NOTHING_SECRET, Redactor
-from workers.sandbox.labels import ROLE_EGRESS, ROLE_GIT, ROLE_TASK, labels
+from workers.sandbox.labels import ROLE_EGRESS, ROLE_GIT, ROLE_PROBE, ROLE_TASK, labels
 from workers.sandbox.port import Image, Mount, SandboxSpec
 from workers.supervisor import Signals, Verdict
 from workers.task_disk_watch import DiskGauge
@@ -40,6 +42,10 @@ from workers.workspace import AttemptDirectory, Owner, sandbox_owner, sandbox_us
 
 if TYPE_CHECKING:
     from workers.way_out import WayOut
+
+
+_SESSIONS = uuid.UUID("6f3c1c52-7d0e-4a38-9d7e-2b1f2f6f8c11")
+"""The name space of the ids of agents' sessions (RFC 9562 §5.5)."""
 
 
 class Stopped(Exception):
@@ -70,7 +76,9 @@ class Attempt:
     left could not be stored, so its directory stays. `secrets` maps names to values; they are kept here only, never
     written anywhere; `withheld`: why they are not known any more, so that nothing of its output may be shown.
     `progress` is how far its output was stored when this worker took it. `traffic` counts what its sandbox and its
-    helpers send and are refused; `way_out` is open while the command of an `outbound` task runs.
+    helpers send and are refused, `meter` what it uses of the model API; `way_out` is open while a command runs that
+    was given one. `seen` is what a worker before this one knew of its agent's run; `resumed` the agent's session that
+    it goes on from.
     """
 
     equipment: Equipment
@@ -92,6 +100,8 @@ class Attempt:
     uncollected: bool = False
     traffic: Ledger = field(default_factory=Ledger)
     way_out: WayOut | None = None
+    seen: Mapping[str, Any] | None = None
+    resumed: Session | None = None
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     withheld: str | None = None
     _redactor: Redactor = field(default=NOTHING_SECRET, init=False, repr=False)
@@ -140,6 +150,20 @@ class Attempt:
     @cached_property
     def agent(self) -> Agent:
         return agent_of(self.manifest)
+
+    @property
+    def session_id(self) -> str:
+        """Under which the agent's session of this attempt is known: the same to every worker that has it."""
+        claim = self.claim
+        return str(
+            uuid.uuid5(_SESSIONS, f"{self.equipment.installation}/{claim.task_id}/{claim.attempt}/{claim.fence}")
+        )
+
+    @cached_property
+    def meter(self) -> Meter:
+        """What the sandbox uses of the model API, and how much it may."""
+        claude = self.manifest.claude
+        return Meter(claude.max_budget_usd if claude else None, self.equipment.model_prices)
 
     @cached_property
     def directory(self) -> AttemptDirectory:
@@ -241,6 +265,11 @@ class Attempt:
             return replace(spec, network=self.equipment.full_network.network)
         return spec
 
+    def probe_spec(self) -> SandboxSpec:
+        """A sandbox of the task's image in which its agent is tried, with nothing of the task in it."""
+        size = Resources(min(self.effective.cpus, 2.0), max(self.effective.memory_bytes, 512 << 20), 0)
+        return self._spec(ROLE_PROBE, self.image.id if self.image else self.image_name, (), size)
+
     def git(self, *, ignore_signals: bool = False) -> GitSandbox:
         """How git runs for this attempt: our own image, the same hardened profile.
 
@@ -261,15 +290,16 @@ class Attempt:
             else self.equipment.repository_network(self.manifest.repository, self.traffic, self.entrance),
         )
 
-    def entrance(self, sandbox: str) -> Entrance:
-        """Where a listener of a sandbox of this attempt is to be: the task's, or a helper's before it."""
+    def entrance(self, sandbox: str, ports: Sequence[int] = (PROXY_PORT,)) -> Entrance:
+        """Where listeners of a sandbox of this attempt are to be: the task's, or a helper's before it."""
         size = Resources(1.0, 0, 0)
 
         def sidecar() -> SandboxSpec:
             return self._spec(ROLE_EGRESS, self.equipment.git_image, (), size)
 
         directory = self.directory
-        return Entrance(self.equipment.entry, sandbox, directory.egress, sidecar, lambda: directory.owner().user_id)
+        owner = lambda: directory.owner().user_id  # noqa: E731 - asked for only where there is a sidecar
+        return Entrance(self.equipment.entry, sandbox, directory.egress, sidecar, owner, ports)
 
     @property
     def image_name(self) -> str:

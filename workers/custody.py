@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 
+from workers.agent_output import AgentOutput
 from workers.attempt import Attempt
 from workers.holding import hand_over, sandbox_of
 from workers.keeper_client import KeeperRefused, KeeperUnavailable
@@ -24,19 +25,24 @@ def hold_output(attempt: Attempt) -> None:
     hand_over(attempt, attempt.equipment.backend.attach(sandbox_of(attempt)))
 
 
-def start_pump(attempt: Attempt, progress: Progress) -> None:
+def start_pump(attempt: Attempt, progress: Progress, *, is_live: bool = True) -> None:
     """Bring what the keeper spools into the journal, from where `progress` ends."""
     equipment, marker = attempt.equipment, attempt.directory.log_marker()
     progress.intake.marker = f"{marker}\n".encode() if marker else b""
     progress.redaction.use(attempt.redactor, attempt.withheld)
+    reader = attempt.agent.reader(attempt.manifest, attempt.seen)
+    limit_bytes = equipment.product.settings.log_max_bytes
+    agent = AgentOutput(reader, attempt.directory.agent_stream, progress.stream_bytes, limit_bytes) if reader else None
     attempt.pump = OutputPump(
         attempt.claim,
         attempt.directory.spool,
         lambda: doorbell(attempt, progress.intake),
         equipment.writer,
         progress=progress,
-        limit_bytes=equipment.product.settings.log_max_bytes,
+        limit_bytes=limit_bytes,
         on_activity=attempt.signals.active,
+        agent=agent,
+        is_live=is_live,
     )
     attempt.pump.start()
 

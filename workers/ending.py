@@ -24,6 +24,7 @@ from orchestrator.states import RAN, Event, State
 from orchestrator.store import artifacts as artifact_rows
 from orchestrator.store import tasks
 from workers import disk_outcomes
+from workers.agent_output import last_lines
 from workers.attempt import Attempt
 from workers.collect import Collection, CollectLimits, Collector
 from workers.custody import shut_output
@@ -34,6 +35,7 @@ from workers.records import artifact_stored, gap
 from workers.room import no_room, wait_for_room
 from workers.sandbox.labels import ROLE, ROLE_GIT, SERVES, claim_of
 from workers.sandbox.port import EngineUnavailable, Inspection, SandboxError, SandboxGone
+from workers.session import SESSION_FAULTS, keep_session, wants_keeping
 from workers.supervisor import Verdict
 from workers.tree import Refused
 from workers.way_out import close_way_out
@@ -82,14 +84,16 @@ def _wind_up(attempt: Attempt, verdict: Verdict, outcome: Outcome | None) -> Out
     exit_code, oom_killed, broken = _stop(attempt, verdict)
     reach("sandbox_stopped")
     close_way_out(attempt)
-    outcome = outcome or broken or _judge(attempt, verdict, exit_code, oom_killed=oom_killed)
     if ran:
         if verdict is not Verdict.EXITED:
             _remember(attempt, stopped=True)
-        drain(attempt)
+        drain(attempt)  # before the judgement: an agent's last words are a part of its end
         reach("output_drained")
+    outcome = outcome or broken or _judge(attempt, verdict, exit_code, oom_killed=oom_killed)
+    if ran:
         outcome = _collect(attempt, outcome)
         reach("artifacts_stored")
+        _keep_session(attempt, outcome)
     if _must_be_gone_first(attempt, outcome, exit_code):
         if ran:  # with the sandbox goes its exit code: a worker that has to go on from here must know it
             _remember(attempt, outcome=attempt.redacted(outcome).to_dict(), uncollected=attempt.uncollected)
@@ -115,6 +119,7 @@ _ENDING_WORDS = {
     Verdict.TIMEOUT: "the command is being stopped: its timeout is over",
     Verdict.IDLE: "the command is being stopped: it printed nothing for idle_timeout",
     Verdict.STOPPING: "the command is being stopped: its worker ends, or is drained and the deadline is over",
+    Verdict.INPUT: "the command is being stopped: nobody answered it within lifecycle.input_timeout",
     Verdict.DISK: "the command is being stopped: it wrote more than vm.disk",
     Verdict.REBOOTED: "the command ended with its host; its output is being stored",
     Verdict.STALE: "",
@@ -218,7 +223,9 @@ def _judge(attempt: Attempt, verdict: Verdict, exit_code: int | None, *, oom_kil
     if oom_killed and exit_code == 0:  # a child's death is the command's to judge, and it did
         memory = attempt.manifest.definition["vm"]["memory"]
         attempt.say(f"the kernel killed a process of the command: vm.memory ({memory}) was used up")
-    outcome = _of_disk(attempt, attempt.agent.outcome(attempt.manifest, exit_code, oom_killed=oom_killed))
+    seen = attempt.pump.seen if attempt.pump else attempt.seen
+    outcome = attempt.agent.outcome(attempt.manifest, exit_code, oom_killed=oom_killed, seen=seen)
+    outcome = _of_disk(attempt, outcome)
     line = _denials(attempt, outcome)
     return replace(outcome, hint=f"{line}; {outcome.hint}") if line else outcome
 
@@ -231,6 +238,10 @@ def _over_limit(attempt: Attempt, verdict: Verdict, exit_code: int | None) -> Ou
     if verdict is Verdict.TIMEOUT:
         message = f"the command ran longer than lifecycle.timeout ({lifecycle.timeout_seconds} s)"
         return stopped(Reason.TIMEOUT, message, exit_code, hint="raise lifecycle.timeout, or do less in one task")
+    if verdict is Verdict.INPUT:
+        message = f"nobody answered the agent within {lifecycle.input_timeout_seconds} s (lifecycle.input_timeout)"
+        hint = "answer with `sandbox task send ID --answer …`, or raise lifecycle.input_timeout"
+        return stopped(Reason.INPUT_TIMEOUT, message, exit_code, hint=hint)
     message = f"the command printed nothing for {lifecycle.idle_timeout_seconds} s (lifecycle.idle_timeout)"
     return stopped(Reason.IDLE_TIMEOUT, message, exit_code, hint="raise lifecycle.idle_timeout, or print more")
 
@@ -333,9 +344,24 @@ def _without_artifacts(outcome: Outcome, why: str, hint: str) -> Outcome:
     return failure(Reason.ARTIFACT_ERROR, f"the artifacts could not be stored: {why}", hint=hint)
 
 
+def _keep_session(attempt: Attempt, outcome: Outcome) -> None:
+    """What can be kept of an agent's session is; that it cannot changes nothing in how the task ended."""
+    if "session" in attempt.verdict or not wants_keeping(attempt, outcome):
+        return
+    try:
+        kept = keep_session(attempt, time.monotonic() + attempt.manifest.lifecycle.collect_timeout_seconds)
+    except SESSION_FAULTS as error:
+        attempt.say(f"the session could not be kept, so the task cannot be resumed: {error}")
+        return
+    if kept is not None:
+        attempt.verdict = attempt.verdict | {"session": True}
+        attempt.note(session=kept, verdict=attempt.verdict)
+
+
 def leaves_anything(attempt: Attempt) -> bool:
-    """Tell whether there is anything to collect: what the manifest names, or a patch."""
-    return bool(attempt.manifest.lifecycle.artifact_patterns) or attempt.commit is not None
+    """Tell whether there is anything to collect: what the manifest names, a patch, or what an agent said."""
+    asked = bool(attempt.manifest.lifecycle.artifact_patterns) or attempt.commit is not None
+    return asked or attempt.directory.agent_stream.exists()
 
 
 def gather(attempt: Attempt, deadline: float) -> Collection:
@@ -346,6 +372,7 @@ def gather(attempt: Attempt, deadline: float) -> Collection:
     attempt.directory.unlock()
     if attempt.commit is not None and not attempt.verdict.get("patch_failed"):
         _add_patch(attempt, collector, attempt.commit)
+    _add_words(attempt, collector)
     collector.collect(attempt.directory.workspace, attempt.manifest.lifecycle.artifact_patterns)
     return collector.collection
 
@@ -366,6 +393,17 @@ def _add_patch(attempt: Attempt, collector: Collector, commit: str) -> None:
     attempt.verdict = attempt.verdict | {"patch_failed": True}
     known = {name: fact for name, fact in attempt.verdict.items() if name != "collected"}
     attempt.equipment.writer.write(attempt.claim, [attempt.words(why)], verdict=known)
+
+
+def _add_words(attempt: Attempt, collector: Collector) -> None:
+    """What an agent said: its final answer, and all of it as it came. Raises `OSError`."""
+    directory, task = attempt.directory, attempt.claim.task_id
+    answer = attempt.agent.answer(last_lines(directory.agent_stream))
+    if answer is not None:
+        directory.agent_answer.write_text(answer, encoding="utf-8")
+        collector.add_file(directory.agent_answer, f"{task}.result.md")
+    if directory.agent_stream.exists():
+        collector.add_file(directory.agent_stream, f"{task}.{attempt.agent.name}-stream.jsonl")
 
 
 def _destroy_helpers(attempt: Attempt) -> None:

@@ -23,6 +23,8 @@ from workers.egress.ledger import Ledger
 from workers.journal_writer import Writer
 from workers.keeper_client import KeeperClient
 from workers.known_engine import KnownEngine
+from workers.model_api.access import Access, read_access
+from workers.model_api.prices import BUILT_IN, Prices
 from workers.network.entry import Entrance, Entry
 from workers.network.full import FullNetwork
 from workers.offered import offered
@@ -39,7 +41,7 @@ class Equipment:
     """Shared by all attempts of this process. Thread-safe.
 
     `entry`: how a listener of this worker gets into a sandbox. `salvage_failures`: how often this process could not
-    bring in what an attempt left; guarded by `salvaging`.
+    bring in what an attempt left; guarded by `salvaging`. `probed`: images (by id) in which an agent is known to run.
     """
 
     product: Product
@@ -54,6 +56,12 @@ class Equipment:
     outages: Outages = field(default_factory=Outages)
     salvaging: threading.Lock = field(default_factory=threading.Lock)
     salvage_failures: Counter[Claim] = field(default_factory=Counter)
+    probed: set[tuple[str, str]] = field(default_factory=set)
+    model_prices: Prices = BUILT_IN
+
+    def model_access(self) -> Access:
+        """Where the model API is, and what opens it. Raises `ModelKeyUnavailable`."""
+        return read_access(self.product.settings)
 
     @cached_property
     def disks(self) -> TaskDisks:

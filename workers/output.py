@@ -11,11 +11,17 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from orchestrator import journal
+import sqlalchemy as sa
+
+from orchestrator import clock, journal
 from orchestrator.journal import StaleClaim
 from orchestrator.models import Claim, NewRecord
+from orchestrator.store import agent_progress, conversation
+from workers.agent_output import AgentOutput, Heard
 from workers.intake import Gap, Intake, Taken
 from workers.journal_writer import Writer
 from workers.keeper_client import Doorbell, Ring
@@ -48,12 +54,16 @@ class Progress:
     dropped_bytes: int = 0
     told_bytes: int = 0
     """Of the dropped ones, those that a `gap` has told of."""
+    stream_bytes: int = 0
+    """Of the file that keeps an agent's stream."""
 
     def dump(self) -> str:
         held = {stream: base64.b64encode(data).decode() for stream, data in self.held.items() if data}
         state = {"offset": str(self.offset), "held": held, "told": self.told_bytes, **self.intake.dump()}
         if redaction := self.redaction.dump():
             state["redaction"] = redaction
+        if self.stream_bytes:
+            state["stream"] = self.stream_bytes
         return json.dumps(state, separators=(",", ":"))
 
     @classmethod
@@ -69,6 +79,7 @@ class Progress:
             stored_bytes,
             dropped_bytes,
             state.get("told", 0),
+            state.get("stream", 0),
         )
 
 
@@ -76,7 +87,8 @@ class OutputPump:
     """Reads the spool whenever the keeper rings, and writes lines to the journal until the end of the stream.
 
     `open_doorbell` is called at the start, and again when the keeper died, when the stream ended, and when the
-    engine's log cannot be used; it returns None when nothing will be added to the spool any more.
+    engine's log cannot be used; it returns None when nothing will be added to the spool any more. `agent`, if given,
+    reads standard output; what it asks is stored where the attempt `is_live`, and not when it ended long ago.
     """
 
     def __init__(
@@ -89,6 +101,8 @@ class OutputPump:
         progress: Progress,
         limit_bytes: int,
         on_activity: Callable[[], None],
+        agent: AgentOutput | None = None,
+        is_live: bool = True,
     ) -> None:
         self._claim = claim
         self._open_doorbell = open_doorbell
@@ -97,6 +111,9 @@ class OutputPump:
         self._redaction = progress.redaction
         self._limit = limit_bytes
         self._on_activity = on_activity
+        self._agent = agent
+        self._is_live = is_live
+        self._heard = Heard()
         self._reader = SpoolReader(spool_dir, progress.offset)
         self._stored_offset = progress.offset
         self._segment = -1
@@ -122,6 +139,11 @@ class OutputPump:
     @property
     def abandoned(self) -> bool:
         return self._abandoned.is_set()
+
+    @property
+    def seen(self) -> dict[str, Any] | None:
+        """What is known of the agent's run; None when nobody reads its output."""
+        return self._agent.seen if self._agent is not None else None
 
     @property
     def complete(self) -> bool:
@@ -228,6 +250,17 @@ class OutputPump:
         return self._rows(stream, data[:end], at)
 
     def _rows(self, stream: str, data: bytes, at: datetime) -> list[NewRecord]:
+        if self._agent is None or stream != "stdout" or not data:
+            return self._output_rows(stream, data, at)
+        return self._told(self._agent.take(data, at), at)
+
+    def _told(self, heard: Heard, at: datetime) -> list[NewRecord]:
+        """Rows for what an agent has said; what it asks is stored together with them."""
+        self._heard.asked += heard.asked
+        self._heard.withdrawn += heard.withdrawn
+        return self._output_rows("stdout", heard.shown, at) + heard.records
+
+    def _output_rows(self, stream: str, data: bytes, at: datetime) -> list[NewRecord]:
         room = max(0, self._limit - self._progress.stored_bytes)
         if len(data) > room:
             self._progress.dropped_bytes += len(data) - room
@@ -255,14 +288,16 @@ class OutputPump:
         self._write(rows)
 
     def _write(self, records: list[NewRecord]) -> None:
-        progress = self._progress
-        self._writer.write(
-            self._claim,
-            records,
-            spool_offset=progress.dump(),
-            output_bytes=progress.stored_bytes,
-            dropped_bytes=progress.dropped_bytes,
-        )
+        progress, agent, beside = self._progress, self._agent, None
+        facts: dict[str, Any] = {"output_bytes": progress.stored_bytes, "dropped_bytes": progress.dropped_bytes}
+        if agent is not None:
+            progress.stream_bytes = agent.size_bytes
+            if changes := agent.changes():
+                facts["agent"] = changes
+            heard, self._heard = self._heard, Heard()
+            if self._is_live and (changes or heard.asked or heard.withdrawn):
+                beside = partial(_save, self._claim, heard, changes)
+        self._writer.write(self._claim, records, beside=beside, spool_offset=progress.dump(), **facts)
         self._stored_offset = progress.offset
 
     def _finish(self) -> None:
@@ -273,12 +308,24 @@ class OutputPump:
         for stream, rest in self._redaction.finish().items():
             records += self._lines(stream, rest, now)
         records += self._held_rows(now)
-        if records:
+        if self._agent is not None:
+            records += self._told(self._agent.finish(now), now)
+        if records or self._agent is not None:
             self._write(records)
         dropped = self._progress.dropped_bytes - self._progress.told_bytes
         if dropped:
             self._progress.told_bytes += dropped
             self._write([gap(f"{dropped} bytes were dropped: the log limit was reached", dropped)])
+
+
+def _save(claim: Claim, heard: Heard, changes: dict[str, Any] | None, tx: sa.Connection) -> None:
+    """What an agent asks and does, beside what it said. Raises `StaleClaim`."""
+    if heard.asked:
+        conversation.ask(tx, claim, heard.asked)
+    if heard.withdrawn:
+        conversation.withdraw(tx, claim, heard.withdrawn, clock.now())
+    if changes is not None:
+        agent_progress.save(tx, claim, changes["tool_calls"], changes["current_tool"])
 
 
 def _small(chunks: list[Chunk]) -> bool:

@@ -18,24 +18,29 @@ from orchestrator.outcomes import Fault, Outcome, Reason, failure
 from orchestrator.states import BEFORE_RUNNING, Event, State
 from orchestrator.store.database import StoreUnavailable
 from workers import boot_clock, cgroup_limits
+from workers.agent_probe import check_agent
+from workers.agents.port import Places
 from workers.allowed_here import check_profile
 from workers.applied import applied_limits
 from workers.attempt import Attempt, PhaseOver, StepFailed, Stopped
 from workers.custody import destroy_sandbox, has_ended, hold_output, printed_since, sandbox_of, start_pump
+from workers.dialogue import start_dialogue
 from workers.egress import EgressUnavailable
 from workers.ending import finish, give_up
 from workers.git import CloneFailed, clone
 from workers.helper import HelperStopped
 from workers.keeper_client import KeeperRefused, KeeperUnavailable
+from workers.model_api.access import ModelKeyUnavailable
 from workers.network.full import FullNetworkUnavailable
 from workers.salvage import leave_behind
 from workers.sandbox.launcher import gate_script
 from workers.sandbox.port import EngineUnavailable, ImageUnavailable, SandboxError
 from workers.secret_custody import guard, recall
 from workers.secrets.resolver import SecretUnavailable, resolve, sources_of
+from workers.session import restore_session
 from workers.supervisor import Limits, Verdict
 from workers.way_out import open_way_out, proxy_environment, reopen_way_out
-from workers.workspace import WORKSPACE_TARGET
+from workers.workspace import INBOX_TARGET, INPUT_NAME, PRIVATE_TARGET, WORKSPACE_TARGET
 
 log = logging.getLogger(__name__)
 
@@ -50,16 +55,32 @@ def resolve_secrets(attempt: Attempt) -> None:
     settings = attempt.equipment.product.settings
     attempt.secrets = resolve(attempt.manifest.secrets, sources_of(settings), settings.worker_name, attempt.pause)
     guard(attempt)
+    _check_model_access(attempt)
+
+
+def _check_model_access(attempt: Attempt) -> None:
+    """An agent without its model would hang for minutes before it says so."""
+    if not attempt.agent.needs_model:
+        return
+    try:
+        attempt.equipment.model_access()
+    except ModelKeyUnavailable as error:
+        raise StepFailed(
+            failure(Reason.SECRET_UNAVAILABLE, str(error), hint=error.hint, fault=Fault.PLATFORM)
+        ) from None
 
 
 def make_workspace(attempt: Attempt) -> None:
-    """Directories, clone, script."""
+    """Directories, clone (or what an earlier task left), script."""
     attempt.undo.callback(attempt.discard_directory)
     reach("claimed")
     check_profile(attempt)
     attempt.directory.create()
     repository = attempt.manifest.repository
-    if repository is not None:
+    if attempt.task.resumed_from is not None:
+        restore_session(attempt)
+        attempt.note(commit=attempt.commit)
+    elif repository is not None:
         _check_allowed_here(attempt, repository)
         attempt.commit = clone(attempt.git(), repository, attempt.directory, attempt.say, attempt.credentials)
         attempt.note(commit=attempt.commit)
@@ -91,6 +112,7 @@ def create_sandbox(attempt: Attempt) -> None:
     attempt.image = backend.pull(attempt.image_name, interrupted=interrupted, say=attempt.say)
     reach("image_ready")
     attempt.check()
+    check_agent(attempt)
     sandbox = backend.create(attempt.spec())
     attempt.undo.callback(destroy_sandbox, attempt)
     attempt.sandbox = sandbox
@@ -140,8 +162,8 @@ def be_ready(attempt: Attempt) -> None:
 def open_gate(attempt: Attempt) -> None:
     """Let the command go. From here on it may have effects, so the state says `running` first."""
     manifest, repository = attempt.manifest, attempt.manifest.repository
-    script = attempt.directory.script_path() if attempt.agent.script(manifest) is not None else None
-    launch = attempt.agent.launch(manifest, script)
+    places = Places(attempt.directory.script_path(), PRIVATE_TARGET, f"{INBOX_TARGET}/{INPUT_NAME}")
+    launch = attempt.agent.launch(manifest, places, attempt.command_secrets, attempt.session_id, attempt.resumed)
     environment = {**launch.environment, **attempt.command_secrets, **proxy_environment(manifest)}
     cwd = WORKSPACE_TARGET + (f"/{repository.subpath}" if repository and repository.subpath else "")
     attempt.advance(Event.GATE_OPENED, "the command runs", running_clock=boot_clock.now())
@@ -152,10 +174,19 @@ def open_gate(attempt: Attempt) -> None:
     attempt.check()
     attempt.equipment.keeper.write(
         sandbox_of(attempt),
-        gate_script(launch.command, environment, cwd, attempt.directory.log_marker()),
+        gate_script(
+            launch.command,
+            environment,
+            cwd,
+            attempt.directory.log_marker(),
+            files=launch.files,
+            stdin=launch.stdin or "/dev/null",
+            inbox=places.inbox if launch.feeds_inbox else None,
+        ),
         half_close=True,
     )
     reach("gate_opened")
+    start_dialogue(attempt)
 
 
 def take_up(attempt: Attempt) -> None:
@@ -169,6 +200,7 @@ def take_up(attempt: Attempt) -> None:
         start_pump(attempt, attempt.progress)
     if attempt.state is State.RUNNING:
         reopen_way_out(attempt)
+        start_dialogue(attempt)
 
 
 def _recall_patiently(attempt: Attempt) -> None:
@@ -184,11 +216,15 @@ def supervise(attempt: Attempt) -> None:
     """Wait for the first ending."""
     lifecycle = attempt.manifest.lifecycle
     limits = Limits(
-        attempt.running_since or time.monotonic(), lifecycle.timeout_seconds, lifecycle.idle_timeout_seconds
+        attempt.running_since or time.monotonic(),
+        lifecycle.timeout_seconds,
+        lifecycle.idle_timeout_seconds,
+        lifecycle.input_timeout_seconds,
+        lifecycle.pause_clock_on_input,
     )
     while (verdict := attempt.signals.supervise(limits)) is Verdict.IDLE and printed_since(attempt):
         attempt.signals.active()  # it did print; only the journal does not take it at the moment
-    if verdict in (Verdict.IDLE, Verdict.TIMEOUT) and has_ended(attempt):  # and its end was not told
+    if verdict in (Verdict.IDLE, Verdict.TIMEOUT, Verdict.INPUT) and has_ended(attempt):  # and its end was not told
         verdict = Verdict.EXITED
     raise Stopped(verdict)
 

@@ -60,6 +60,7 @@ def _bring_in(equipment: Equipment, task: Task, row: AttemptRow) -> None:
     sandbox = _sandbox(equipment, row) or row.sandbox
     attempt = Attempt(late, task, row.claim, state=row.state, commit=row.commit, sandbox=sandbox)
     attempt.verdict = row.verdict or {}
+    attempt.seen = row.agent
     try:
         if attempt.directory.root.exists():
             stop_now(attempt)
@@ -117,7 +118,8 @@ def _say_collected(attempt: Attempt) -> None:
 def _store_all(attempt: Attempt, row: AttemptRow) -> None:
     recall(attempt, time.sleep)
     if attempt.sandbox is not None and attempt.directory.spool.is_dir():  # else it is stored already
-        start_pump(attempt, Progress.load(row.spool_offset, row.output_bytes, row.dropped_bytes))
+        progress = Progress.load(row.spool_offset, row.output_bytes, row.dropped_bytes)
+        start_pump(attempt, progress, is_live=False)
         drain(attempt)
         forget_spool(attempt)
     done = attempt.verdict.get("collected") or attempt.verdict.get("dropped")

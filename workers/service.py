@@ -25,6 +25,7 @@ from workers.equipment import Equipment, host_resources
 from workers.host import WorkerHost
 from workers.journal_writer import JournalWriter
 from workers.keeper_client import KeeperClient
+from workers.model_api.prices import read_prices
 from workers.network.entry import Entry, choose_entry
 from workers.network.full import FullNetwork
 from workers.sandbox.docker import registry_config
@@ -159,6 +160,7 @@ def _host(product: Product) -> WorkerHost:
         size=_size(backend, product),
         full_network=FullNetwork.of(backend, settings, installation),
         entry=_entry(backend),
+        model_prices=read_prices(settings),
     )
     hosts.append(WorkerHost(equipment))
     return hosts[0]

@@ -19,6 +19,8 @@ class Verdict(StrEnum):
     """The claim is lost: destroy, write nothing."""
     STOPPING = "stopping"
     """The worker itself ends (Ctrl-C of `up`), or its drain's deadline is over: its attempts end too."""
+    INPUT = "input"
+    """Nobody answered what it asked."""
     DISK = "disk"
     """What it wrote is more than vm.disk, where nothing but the worker's own watch holds it to that."""
     REBOOTED = "rebooted"
@@ -27,11 +29,16 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Times in seconds. `started_at` is monotonic; an adopted attempt's lies in the past."""
+    """Times in seconds. `started_at` is monotonic; an adopted attempt's lies in the past.
+
+    `pauses`: while it waits for a person's input, the time does not run.
+    """
 
     started_at: float
     timeout: float
     idle_timeout: float | None
+    input_timeout: float | None = None
+    pauses: bool = False
 
 
 class Signals:
@@ -45,6 +52,8 @@ class Signals:
         self._stale = False
         self._stopping = False
         self._disk_exceeded = False
+        self._asked_at: float | None = None
+        self._waited_seconds = 0.0
         self._active_at = time.monotonic()
         self._certain_until = time.monotonic()
 
@@ -92,6 +101,16 @@ class Signals:
         """The command said something. Read by the idle clock only: waiters are not woken."""
         self._active_at = time.monotonic()
 
+    def input_awaited(self, asked_at: float | None, waited_seconds: float) -> None:
+        """It waits for a person since `asked_at` (monotonic; None: it does not), and has waited so long in all."""
+        with self._changed:
+            if self._asked_at is not None and asked_at is None:
+                self._active_at = time.monotonic()
+            changed = asked_at != self._asked_at
+            self._asked_at, self._waited_seconds = asked_at, waited_seconds
+            if changed:
+                self._changed.notify_all()
+
     @property
     def force(self) -> bool:
         return self._force
@@ -115,14 +134,24 @@ class Signals:
                 asked = self.asked_to_end()
                 if asked:
                     return asked
-                now = time.monotonic()
-                deadline, verdict = limits.started_at + limits.timeout, Verdict.TIMEOUT
-                if limits.idle_timeout is not None:
-                    quiet = max(self._active_at, limits.started_at) + limits.idle_timeout
-                    deadline, verdict = min((deadline, Verdict.TIMEOUT), (quiet, Verdict.IDLE))
-                if now >= deadline:
+                deadline, verdict = self._next_deadline(limits)
+                left = deadline - time.monotonic()
+                if left <= 0:
                     return verdict
-                self._changed.wait(deadline - now)
+                self._changed.wait(min(left, threading.TIMEOUT_MAX))
+
+    def _next_deadline(self, limits: Limits) -> tuple[float, Verdict]:
+        """Who waits for a person is silent with reason, and, where the manifest says so, has all the time."""
+        paused = self._waited_seconds if limits.pauses else 0.0
+        deadlines = [(limits.started_at + limits.timeout + paused, Verdict.TIMEOUT)]
+        if self._asked_at is not None:
+            if limits.pauses:
+                deadlines = [(float("inf"), Verdict.TIMEOUT)]
+            if limits.input_timeout is not None:
+                deadlines.append((self._asked_at + limits.input_timeout, Verdict.INPUT))
+        elif limits.idle_timeout is not None:
+            deadlines.append((max(self._active_at, limits.started_at) + limits.idle_timeout, Verdict.IDLE))
+        return min(deadlines)
 
     def wait_exit(self, timeout_seconds: float, *, until_forced: bool = False) -> bool:
         """Block until the sandbox ended (true) or the time is over, or force was asked for (false)."""

@@ -1,14 +1,17 @@
 """The way out of a task's sandbox: opened before its gate, closed at its end, told of in its journal.
 
-It belongs to this process: when the worker dies, it is closed, and open tunnels are cut. A worker that adopts the
-running sandbox opens it again.
+It has up to two doors: the proxy to the hosts that an `outbound` task names, and the relay to the model API for an
+agent that needs one. Both belong to this process: when the worker dies, they are closed, and open tunnels are cut. A
+worker that adopts the running sandbox opens them again.
 """
 
 from __future__ import annotations
 
 import logging
+import socket
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
@@ -19,9 +22,11 @@ from orchestrator.journal import StaleClaim
 from orchestrator.manifest import Manifest
 from orchestrator.store import contacts
 from workers.attempt import Attempt
-from workers.egress import EgressUnavailable, Listener, Policy
-from workers.egress.namespace import ADDRESS
+from workers.egress import EgressUnavailable, Listener, Policy, proxy
+from workers.egress.namespace import ADDRESS, PROXY_PORT
 from workers.holding import sandbox_of
+from workers.model_api import relay
+from workers.model_api.address import MODEL_PORT
 from workers.sandbox.port import EngineUnavailable, SandboxError, SandboxGone
 
 log = logging.getLogger(__name__)
@@ -68,11 +73,27 @@ def reopen_way_out(attempt: Attempt) -> None:
 
 def _with_its_undo(attempt: Attempt) -> WayOut | None:
     """None where the sandbox has no way out."""
-    if attempt.manifest.vm.network_mode != OUTBOUND:
+    doors = doors_of(attempt)
+    if not doors:
         return None
     attempt.undo.callback(_abandon, attempt)
-    attempt.way_out = WayOut(attempt)
+    attempt.way_out = WayOut(attempt, doors)
     return attempt.way_out
+
+
+Door = Callable[[socket.socket], Listener]
+"""Serves what comes in on a listening socket."""
+
+
+def doors_of(attempt: Attempt) -> dict[int, Door]:
+    """What the sandbox finds on its loopback, by port."""
+    doors: dict[int, Door] = {}
+    if attempt.manifest.vm.network_mode == OUTBOUND:
+        doors[PROXY_PORT] = lambda server: proxy(server, policy_of(attempt), attempt.traffic)
+    if attempt.agent.needs_model:
+        access = attempt.equipment.model_access
+        doors[MODEL_PORT] = lambda server: relay(server, access, attempt.meter)
+    return doors
 
 
 def close_way_out(attempt: Attempt) -> None:
@@ -99,13 +120,15 @@ def policy_of(attempt: Attempt) -> Policy:
 
 
 class WayOut:
-    """The listener of one sandbox, and the thread that tells the journal of it."""
+    """The listeners of one sandbox, and the thread that tells the journal of them."""
 
-    def __init__(self, attempt: Attempt) -> None:
+    def __init__(self, attempt: Attempt, doors: dict[int, Door]) -> None:
         self._attempt = attempt
-        self._entrance = attempt.entrance(sandbox_of(attempt))
+        self._doors = doors
+        self._entrance = attempt.entrance(sandbox_of(attempt), tuple(doors))
+        self._where = "the network" if PROXY_PORT in doors else "the model API"
         attempt.traffic.learning = attempt.profile.learn_egress
-        self._listener: Listener | None = None
+        self._listeners: list[Listener] = []
         self._gone = False
         self._told_why = ""
         self._looked_at = time.monotonic()
@@ -114,7 +137,7 @@ class WayOut:
 
     def open(self) -> None:
         """Raises `EgressUnavailable`, `EngineUnavailable`, `SandboxError`."""
-        self._listener = Listener(self._entrance.open(), policy_of(self._attempt), self._attempt.traffic)
+        self._listeners = self._opened()
         self._thread.start()
 
     def keep_trying(self) -> None:
@@ -126,8 +149,8 @@ class WayOut:
         self._attempt.traffic.news.set()
         if self._thread.is_alive():
             self._thread.join()
-        elif self._listener is not None:
-            self._listener.close()
+        else:
+            self._close_listeners()
         try:
             self._entrance.close()
         except (EngineUnavailable, SandboxError) as error:  # what belongs to no live attempt is removed later
@@ -140,7 +163,7 @@ class WayOut:
                 try:
                     if failed != told:
                         told = failed
-                        self._attempt.say(f"the way to the network was not looked after for a moment: {failed}")
+                        self._attempt.say(f"the way to {self._where} was not looked after for a moment: {failed}")
                     self._until_closed()
                 except StaleClaim:
                     raise
@@ -151,14 +174,14 @@ class WayOut:
         except StaleClaim:
             log.info("way out closed: another one has this attempt", extra={"task": task})
         finally:
-            self._close_listener()
+            self._close_listeners()
 
     def _until_closed(self) -> None:
         traffic = self._attempt.traffic
         counts_due = time.monotonic() + COUNTS_SECONDS
         while not self._closing.is_set():
             self._look_after()
-            traffic.news.wait(FLUSH_SECONDS if self._listener else REOPEN_SECONDS)
+            traffic.news.wait(FLUSH_SECONDS if self._listeners else REOPEN_SECONDS)
             if self._closing.wait(CALM_SECONDS):
                 break
             lines = traffic.take_lines()
@@ -166,7 +189,7 @@ class WayOut:
                 lines += traffic.take_counts()
                 counts_due = time.monotonic() + COUNTS_SECONDS
             _store(self._attempt, lines)
-        self._close_listener()
+        self._close_listeners()
         _store(self._attempt, traffic.take_lines() + traffic.take_counts())
 
     def _look_after(self) -> None:
@@ -174,26 +197,26 @@ class WayOut:
         ended = self._ended()
         if ended:
             log.warning("way out ended", extra={"task": self._attempt.claim.task_id, "why": ended})
-            self._close_listener()
-            self._listener = None
-        if self._listener is not None or self._gone:
+            self._close_listeners()
+        if self._listeners or self._gone:
             return
         why = self._try_to_open()
         if why and why != self._told_why:
             because = f"{ended}; {why}" if ended else why
-            self._attempt.say(f"the way to the network is closed: {because}; it is tried again")
+            self._attempt.say(f"the way to {self._where} is closed: {because}; it is tried again")
         elif ended and not why and not self._gone:
-            self._attempt.say(f"the way to the network was closed: {ended}; it is open again")
+            self._attempt.say(f"the way to {self._where} was closed: {ended}; it is open again")
         elif self._told_why and not why:
-            self._attempt.say("the way to the network is open again")
+            self._attempt.say(f"the way to {self._where} is open again")
         self._told_why = why
 
     def _ended(self) -> str:
         """Why the way that was opened leads nowhere any more, if so."""
-        if self._listener is None:
+        if not self._listeners:
             return ""
-        if self._listener.fault is not None:
-            return self._listener.fault
+        for listener in self._listeners:
+            if listener.fault is not None:
+                return listener.fault
         if time.monotonic() >= self._looked_at + LOOK_SECONDS:
             self._looked_at = time.monotonic()
             with suppress(EngineUnavailable, SandboxError):  # an engine that does not answer says nothing of it
@@ -201,31 +224,37 @@ class WayOut:
                     return "its sidecar ended"
         return ""
 
-    def _close_listener(self) -> None:
-        if self._listener is not None:
-            self._listener.close()
+    def _opened(self) -> list[Listener]:
+        """Open all doors. Raises `EgressUnavailable`, `EngineUnavailable`, `SandboxError`."""
+        servers = self._entrance.open()
+        return [door(server) for door, server in zip(self._doors.values(), servers, strict=True)]
+
+    def _close_listeners(self) -> None:
+        for listener in self._listeners:
+            listener.close()
+        self._listeners = []
 
     def _try_to_open(self) -> str:
         """Return what keeps it closed, if anything."""
         try:
-            server = self._entrance.open()
+            self._listeners = self._opened()
         except SandboxGone:  # its end is being told elsewhere
             self._gone = True
             return ""
         except (EgressUnavailable, EngineUnavailable, SandboxError) as error:
             return str(error)
-        self._listener = Listener(server, policy_of(self._attempt), self._attempt.traffic)
         log.info("way out opened again", extra={"task": self._attempt.claim.task_id})
         return ""
 
 
 def _store(attempt: Attempt, lines: list[str]) -> None:
     """Lines for the log, and what is known of the traffic, in one transaction. Raises `StaleClaim`."""
-    traffic = attempt.traffic.take_traffic()
-    if traffic is None and not lines:
+    traffic, used = attempt.traffic.take_traffic(), attempt.meter.take_changes()
+    if traffic is None and used is None and not lines:
         return
     beside = partial(_save, attempt, traffic) if traffic is not None else None
-    attempt.equipment.writer.write(attempt.claim, [attempt.words(line) for line in lines], beside=beside)
+    words = [attempt.words(line) for line in lines]
+    attempt.equipment.writer.write(attempt.claim, words, beside=beside, **({"model_usage": used} if used else {}))
 
 
 def _save(attempt: Attempt, traffic: Traffic, tx: sa.Connection) -> None:

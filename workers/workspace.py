@@ -22,6 +22,8 @@ HOME_TARGET = "/home/agent"
 INBOX_TARGET = "/opt/sandbox-inbox"
 GIT_OUT_TARGET = "/git-out"
 SCRIPT_NAME = "script"
+INPUT_NAME = "input"
+PRIVATE_TARGET = "/tmp/.task"  # noqa: S108 - inside the sandbox, on a tmpfs of its own
 
 
 def sandbox_user_id() -> int:
@@ -103,6 +105,20 @@ class AttemptDirectory:
             return None
 
     @property
+    def agent_stream(self) -> Path:
+        """What an agent printed, without its secrets, as it is stored."""
+        return self.root / "agent-stream"
+
+    @property
+    def agent_answer(self) -> Path:
+        return self.root / "agent-answer"
+
+    @property
+    def input(self) -> Path:
+        """Where what is sent to an interactive agent appears, in files that only this worker writes."""
+        return self.inbox / INPUT_NAME
+
+    @property
     def secrets_seal(self) -> Path:
         """A salted hash of the secrets' values, by which a later worker knows them again."""
         return self.root / "secrets-seal"
@@ -136,6 +152,7 @@ class AttemptDirectory:
             if os.geteuid() == 0:
                 os.chown(directory, owner.user_id, owner.group_id)
         _make(self.inbox, 0o755)
+        _make(self.input, 0o755)
         _make(self.spool, 0o700)
         self.log_marker_file.touch(0o600)
         self.log_marker_file.write_text(f"sandboxlog{secrets.token_hex(16)}", encoding="ascii")
@@ -150,6 +167,19 @@ class AttemptDirectory:
     def script_path() -> str:
         """Where the script lies inside the sandbox."""
         return f"{INBOX_TARGET}/{SCRIPT_NAME}"
+
+    def put_input(self, name: str, text: str) -> None:
+        """Let a text appear in the inbox, whole or not at all. Raises `OSError`."""
+        hidden = self.input / f".{name}"
+        hidden.write_text(text, encoding="utf-8")
+        hidden.chmod(0o444)
+        hidden.rename(self.input / name)
+
+    def inputs(self) -> int:
+        """How many texts have appeared; they are numbered from 1."""
+        if not self.input.is_dir():
+            return 0
+        return sum(one.name.isdecimal() for one in self.input.iterdir())
 
     def unlock(self) -> None:
         """Open again what a task has closed for its own user: this worker, where that is not root."""

@@ -20,7 +20,7 @@ from pathlib import Path
 from tests.benchmarks.stack import BenchmarkFailed
 from tests.benchmarks.table import Row, from_samples
 from tests.integration.sandbox.git_server import make_certificate
-from workers.egress import EgressReport, Listener, Policy
+from workers.egress import EgressReport, Policy, proxy
 from workers.egress.namespace import listen_inside
 from workers.egress.policy import Entry, Way
 
@@ -110,7 +110,8 @@ def way_out(image: str, rounds: int = 5, size_bytes: int = 500_000_000, requests
         ports = undo.enter_context(_servers())
         direct = Client(undo.enter_context(_container(image, "host")), "direct")
         proxied = Client(undo.enter_context(_container(image, "none")), "proxied")
-        listener = Listener(listen_inside(_process_of(proxied.container)), _policy(*ports), EgressReport())
+        [server] = listen_inside(_process_of(proxied.container))
+        listener = proxy(server, _policy(*ports), EgressReport())
         undo.callback(listener.close)
         for _ in range(rounds):
             direct.measure(ports, size_bytes, requests)

@@ -40,7 +40,7 @@ from tests.integration.sandbox.conftest import (  # noqa: F401 - fixtures
 from tests.security.egress.attempts import ALLOWED_HOSTS, Try, bypasses
 from tests.security.egress.internet import Internet, fake_internet
 from tests.security.host_service import host_service
-from workers.egress import EgressReport, Listener, Policy
+from workers.egress import EgressReport, Policy, proxy
 from workers.egress.ledger import Ledger
 
 pytestmark = [
@@ -81,7 +81,8 @@ def attempted(
         @contextmanager
         def open_for(sandbox: str) -> Iterator[EgressReport]:
             policy = Policy.for_hosts(hosts, [internet.network], lookup=lookup)
-            serving = Listener(entrance_of(sandbox).open(), policy, ledger or Ledger())
+            [server] = entrance_of(sandbox).open()
+            serving = proxy(server, policy, ledger or Ledger())
             try:
                 yield EgressReport()
             finally:

@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 
 from workers import runner
+from workers.agents.run import RunAgent
 from workers.attempt import Attempt, StepFailed
 from workers.helper import run_helper
 from workers.sandbox.port import Image, Inspection, SandboxBackend, SandboxError, SandboxSpec
@@ -65,6 +66,7 @@ def test_a_task_s_sandbox_that_is_not_as_asked_for_is_never_started() -> None:
         say=lambda _: None,
         spec=object,
         image_name="image",
+        agent=RunAgent(),
         phase_deadline=float("inf"),
         undo=ExitStack(),
     )

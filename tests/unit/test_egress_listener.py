@@ -13,10 +13,11 @@ import pytest
 from orchestrator.contacts import EgressRule
 from tests.e2e.stack import eventually
 from workers.egress import connection as connections
+from workers.egress import proxy
 from workers.egress import relay as relays
 from workers.egress.client_hello import ClientHello, read_hello
 from workers.egress.denial import Denied
-from workers.egress.listener import MAX_CONNECTIONS, Listener
+from workers.egress.listener import MAX_CONNECTIONS
 from workers.egress.policy import Policy
 from workers.egress.report import MAX_NOTED, EgressReport
 
@@ -73,7 +74,7 @@ class Proxy:
         listening = socket.create_server(("127.0.0.1", 0), backlog=128)
         self.address = listening.getsockname()
         policy = Policy.for_hosts([f"{NAME}:{port}"], ["127.0.0.0/8"], lookup=_loopback)
-        self.listener = Listener(listening, policy, self.report)
+        self.listener = proxy(listening, policy, self.report)
 
     def _count(self, up: int, down: int) -> None:
         self.bytes[0] += up

@@ -34,7 +34,8 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 def port(path: Path) -> Iterator[int]:
     server = socket.create_server(("127.0.0.1", 0))
-    thread = threading.Thread(target=forwarder.serve, args=(server, str(path)), daemon=True)
+    slots = threading.BoundedSemaphore(forwarder.MAX_CONNECTIONS)
+    thread = threading.Thread(target=forwarder.serve, args=(server, str(path), slots), daemon=True)
     thread.start()
     yield server.getsockname()[1]
     server.shutdown(socket.SHUT_RDWR)

@@ -156,3 +156,47 @@ def test_a_large_environment_passes(shell: str, tmp_path: Path) -> None:
     code, out, _ = through_the_gate(shell, tmp_path, [sys.executable, "-c", SHOW], given, "/")
     assert code == 0
     assert {name: json.loads(out)[0][name] for name in given} == given
+
+
+READ_ALL = "import json, sys; print(json.dumps(sys.stdin.read()))"
+
+
+def test_a_command_reads_what_is_put_into_its_stdin_and_others_cannot(shell: str, tmp_path: Path) -> None:
+    prompt = tmp_path / "private" / "prompt"
+    waiting = start(shell, tmp_path)
+    script = launcher.gate_script(
+        [sys.executable, "-c", READ_ALL], {}, str(tmp_path), files={str(prompt): NASTY[2]}, stdin=str(prompt)
+    )
+    out, err = waiting.communicate(script, timeout=30)
+    assert (waiting.returncode, err) == (0, b"")
+    assert json.loads(out) == NASTY[2]
+    assert prompt.stat().st_mode & 0o777 == 0o600
+    assert prompt.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_what_appears_in_an_inbox_follows_in_order_each_once_up_to_its_end(shell: str, tmp_path: Path) -> None:
+    prompt, inbox = tmp_path / "private" / "prompt", tmp_path / "inbox"
+    inbox.mkdir()
+    echo = "import sys\nfor line in sys.stdin: print(line, end='', flush=True)"
+    script = launcher.gate_script(
+        [sys.executable, "-c", echo],
+        {},
+        str(tmp_path),
+        files={str(prompt): "prompt\n"},
+        stdin=str(prompt),
+        inbox=str(inbox),
+    )
+    with start(shell, tmp_path) as waiting:
+        assert waiting.stdin is not None
+        assert waiting.stdout is not None
+        waiting.stdin.write(script)
+        waiting.stdin.close()
+        assert waiting.stdout.readline() == b"prompt\n"
+        (inbox / "2").write_text("second\n")  # out of order: it waits for the first
+        (inbox / "end").write_text("3\n")
+        (inbox / "1").write_text("first\n")
+        assert waiting.stdout.readline() == b"first\n"
+        assert waiting.stdout.readline() == b"second\n"
+        (inbox / "3").write_text("third\n")
+        assert waiting.stdout.read() == b"third\n"
+        assert waiting.wait(30) == 0

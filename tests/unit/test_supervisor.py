@@ -162,3 +162,38 @@ def test_of_many_endings_at_once_everybody_sees_one() -> None:
         for one in (*others, thread):
             one.join(30)
         assert len(results) == 1
+
+
+def input_limits(
+    *, ran: float = 0, timeout: float = FOREVER, idle: float | None = None, pauses: bool = False
+) -> Limits:
+    return Limits(time.monotonic() - ran, timeout, idle, input_timeout=5.0, pauses=pauses)
+
+
+def test_who_waits_too_long_for_an_answer_is_ended() -> None:
+    signals = Signals()
+    signals.input_awaited(time.monotonic() - 5.0, 5.0)
+    assert signals.supervise(input_limits()) is Verdict.INPUT
+
+
+def test_who_waits_for_an_answer_is_not_idle_and_may_be_silent_again_after_it() -> None:
+    signals = Signals()
+    signals.input_awaited(time.monotonic(), 0.0)
+    waiting = threading.Thread(target=lambda: seen.append(signals.supervise(input_limits(ran=100, idle=50.0))))
+    seen: list[Verdict] = []
+    waiting.start()
+    signals.input_awaited(None, 1.0)
+    signals.exited()
+    waiting.join(30)
+    assert seen == [Verdict.EXITED]
+
+
+def test_the_clock_stands_still_during_a_wait_only_where_the_manifest_says_so() -> None:
+    signals = Signals()
+    signals.input_awaited(None, 60.0)
+    assert signals.supervise(input_limits(ran=100, timeout=50.0)) is Verdict.TIMEOUT
+    assert signals.supervise(input_limits(ran=111, timeout=50.0, pauses=True)) is Verdict.TIMEOUT
+    signals.input_awaited(time.monotonic(), 0.0)
+    assert signals.supervise(input_limits(ran=100, timeout=50.0)) is Verdict.TIMEOUT
+    signals.exited()
+    assert signals.supervise(input_limits(ran=100, timeout=50.0, pauses=True)) is Verdict.EXITED

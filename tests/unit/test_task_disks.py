@@ -449,7 +449,7 @@ def test_artifacts_for_which_a_cancelled_task_did_not_wait_and_that_do_not_fit_a
     monkeypatch.setattr(ending, "gather", full)
     monkeypatch.setattr(time, "sleep", lambda _: None)
     attempt: Any = Waiting(settings(tmp_path), interrupted=True)
-    attempt.directory = SimpleNamespace(workspace=tmp_path)
+    attempt.directory = SimpleNamespace(workspace=tmp_path, agent_stream=tmp_path / "none")
     ending._collect(attempt, of_exit(3, oom_killed=False))
     assert not attempt.uncollected
     assert attempt.said[-1] == "the artifacts are dropped for want of space: nearly full"

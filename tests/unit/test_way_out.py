@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -13,8 +13,11 @@ import pytest
 
 from tests.e2e.stack import eventually
 from workers import way_out
+from workers.agents.run import RunAgent
 from workers.attempt import Attempt
 from workers.egress.ledger import Ledger
+from workers.model_api.meter import Meter
+from workers.model_api.prices import BUILT_IN
 from workers.sandbox.port import EngineUnavailable
 
 
@@ -39,13 +42,13 @@ class Entrance:
         self.standing = True
         self.silent = False
 
-    def open(self) -> socket.socket:
+    def open(self) -> list[socket.socket]:
         server = Breaking(socket.AF_INET, socket.SOCK_STREAM)
         server.bind(("127.0.0.1", 0))
         server.listen()
         self.opened.append(server)
         self.standing = True
-        return server
+        return [server]
 
     def stands(self) -> bool:
         if self.silent:
@@ -64,8 +67,10 @@ class FakeAttempt(SimpleNamespace):
             sandbox="sandbox",
             claim=SimpleNamespace(task_id="task"),
             traffic=Ledger(),
+            agent=RunAgent(),
+            meter=Meter(None, BUILT_IN),
             profile=SimpleNamespace(learn_egress=False),
-            manifest=SimpleNamespace(vm=SimpleNamespace(allowed_hosts=())),
+            manifest=SimpleNamespace(vm=SimpleNamespace(allowed_hosts=(), network_mode="outbound")),
         )
         self.settings = SimpleNamespace(egress_private_cidrs=(), worker_name="worker")
         self.equipment = SimpleNamespace(writer=self, product=SimpleNamespace(settings=self.settings))
@@ -73,7 +78,7 @@ class FakeAttempt(SimpleNamespace):
         self.said: list[str] = []
         self.failing: Exception | None = None
 
-    def entrance(self, _sandbox: str) -> Entrance:
+    def entrance(self, _sandbox: str, _ports: Sequence[int]) -> Entrance:
         return self.opening
 
     def words(self, text: str) -> str:
@@ -94,7 +99,7 @@ def attempt(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeAttempt]:
     for name in ("FLUSH_SECONDS", "REOPEN_SECONDS", "CALM_SECONDS", "LOOK_SECONDS"):
         monkeypatch.setattr(way_out, name, 0.01)
     made = FakeAttempt()
-    opened = way_out.WayOut(cast(Attempt, made))
+    opened = way_out.WayOut(cast(Attempt, made), way_out.doors_of(cast(Attempt, made)))
     opened.open()
     yield made
     opened.close()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from orchestrator.manifest import Manifest
+from workers.agents.claude import ClaudeAgent
 from workers.agents.port import Agent
 from workers.agents.run import RunAgent
 
-AGENTS: dict[str, Agent] = {agent.name: agent for agent in (RunAgent(),)}
+_ALL: tuple[Agent, ...] = (RunAgent(), ClaudeAgent())
+AGENTS: dict[str, Agent] = {agent.name: agent for agent in _ALL}
 
 
 def agent_of(manifest: Manifest) -> Agent:

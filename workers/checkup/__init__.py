@@ -8,7 +8,18 @@ from contextlib import closing
 import docker
 
 from orchestrator.settings import Settings
-from workers.checkup import agents, engine, machine, network, profiles, secret_sources, servers, sockets, work_directory
+from workers.checkup import (
+    agents,
+    engine,
+    machine,
+    model_api,
+    network,
+    profiles,
+    secret_sources,
+    servers,
+    sockets,
+    work_directory,
+)
 from workers.checkup_container import container
 from workers.finding import Finding, problem
 from workers.sandbox.docker.connection import ENGINE_ERRORS, connect
@@ -18,8 +29,8 @@ EngineCheck = Callable[[docker.APIClient, Settings], Iterator[Finding]]
 
 CHECKS: tuple[Check, ...] = (
     machine.settings_in_force, machine.user, machine.disk, network.ways_out, machine.clock,
-    machine.keeper, secret_sources.sources, secret_sources.ssh_hosts, servers.store, servers.broker, servers.artifacts,
-    sockets.listening,
+    machine.keeper, secret_sources.sources, secret_sources.ssh_hosts, model_api.access, servers.store, servers.broker,
+    servers.artifacts, sockets.listening,
 )  # fmt: skip
 ENGINE_CHECKS: tuple[EngineCheck, ...] = (
     engine.version, engine.storage, engine.restarts, engine.user_ids, engine.swap, engine.logs, profiles.runtimes,

@@ -1,4 +1,4 @@
-"""The proxy's listener: accepts, bounds the number of connections, and closes for good."""
+"""A listener inside a sandbox: accepts, bounds the number of connections, and closes for good."""
 
 from __future__ import annotations
 
@@ -7,13 +7,9 @@ import logging
 import socket
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
-
-from orchestrator.contacts import UNREADABLE, EgressRule
-from workers.egress.connection import Connection
-from workers.egress.denial import Denied
-from workers.egress.policy import Policy
-from workers.egress.report import Report
+from typing import Protocol
 
 log = logging.getLogger(__name__)
 
@@ -24,19 +20,32 @@ CLOSE_SECONDS = 2.0
 _PASSING = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ECONNABORTED}
 
 
-class Listener:
-    """Serves the proxy on a listening socket (TCP or Unix), which it owns from here on, until `close()`.
-
-    `fault` says why it accepts no more although nobody closed it; None while it does. What stands then goes on.
+class Connection(Protocol):
+    """What is done with one client. `serve` runs in a thread of its own, and may raise `OSError` when an end breaks
+    off; `cut` ends it from any thread.
     """
 
-    def __init__(self, server: socket.socket, policy: Policy, report: Report) -> None:
-        self._server, self._policy, self._report = server, policy, report
+    def serve(self) -> None: ...
+
+    def cut(self) -> None: ...
+
+
+class Listener:
+    """Serves on a listening socket (TCP or Unix), which it owns from here on, until `close()`.
+
+    `connect` makes what serves a client; `on_busy` is told of one that is turned away. `fault` says why it accepts no
+    more although nobody closed it; None while it does. What stands then goes on.
+    """
+
+    def __init__(
+        self, server: socket.socket, connect: Callable[[socket.socket], Connection], on_busy: Callable[[], None]
+    ) -> None:
+        self._server, self._connect, self._on_busy = server, connect, on_busy
         self._standing: dict[Connection, threading.Thread] = {}
         self._lock = threading.Lock()
         self._closed = False
         self.fault: str | None = None
-        self._thread = threading.Thread(target=self._accept, name="egress", daemon=True)
+        self._thread = threading.Thread(target=self._accept, name="listener", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
@@ -63,7 +72,7 @@ class Listener:
                 if self._closed:
                     return
                 if error.errno not in _PASSING:
-                    log.exception("egress listener failed")
+                    log.exception("listener in a sandbox failed")
                     self._server.close()  # who connects is refused, rather than kept waiting for ever
                     self.fault = f"its listener failed: {error}"
                     return
@@ -72,13 +81,12 @@ class Listener:
             self._begin(client)
 
     def _begin(self, client: socket.socket) -> None:
-        connection = Connection(client, self._policy, self._report)
-        thread = threading.Thread(target=self._serve, args=(connection, client), name="egress", daemon=True)
+        connection = self._connect(client)
+        thread = threading.Thread(target=self._serve, args=(connection, client), name="connection", daemon=True)
         if self._has_begun(connection, thread):
             return
         if not self._closed:
-            why = f"the sandbox has {MAX_CONNECTIONS} connections at once"
-            self._report.on_denied(UNREADABLE, 0, Denied(EgressRule.BUSY, why, "close some, or open fewer"))
+            self._on_busy()
         client.close()
 
     def _has_begun(self, connection: Connection, thread: threading.Thread) -> bool:
@@ -88,7 +96,7 @@ class Listener:
             try:
                 thread.start()
             except RuntimeError as error:  # this host has no thread left
-                log.warning("egress connection refused", extra={"error": str(error)})
+                log.warning("connection of a sandbox refused", extra={"error": str(error)})
                 return False
             self._standing[connection] = thread
             return True
@@ -98,9 +106,9 @@ class Listener:
             with client:
                 connection.serve()
         except OSError as error:
-            log.debug("egress connection ended", extra={"error": str(error)})
+            log.debug("connection of a sandbox ended", extra={"error": str(error)})
         except Exception:  # one connection must not leave its place taken for ever
-            log.exception("egress connection broke off")
+            log.exception("connection of a sandbox broke off")
         finally:
             with self._lock:
                 del self._standing[connection]

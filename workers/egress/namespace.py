@@ -1,6 +1,6 @@
-"""A listening socket inside a sandbox's network namespace, made from outside (isolation-and-faults.md §1.1).
+"""Listening sockets inside a sandbox's network namespace, made from outside (isolation-and-faults.md §1.1).
 
-A throw-away thread makes it (`setns` is per thread); the socket stays in the namespace it was made in, and belongs
+A throw-away thread makes them (`setns` is per thread); a socket stays in the namespace it was made in, and belongs
 to this process: when the worker dies, it closes. Dials are made from the host's namespace.
 """
 
@@ -10,14 +10,16 @@ import ctypes
 import os
 import socket
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TypeVar
 
 from workers.egress.listener import MAX_CONNECTIONS
 
-ADDRESS = ("127.0.0.1", 3128)
+LOOPBACK = "127.0.0.1"
+PROXY_PORT = 3128
+ADDRESS = (LOOPBACK, PROXY_PORT)
 """Where the proxy listens inside the sandbox."""
 CLONE_NEWNET = 0x40000000
 Made = TypeVar("Made")
@@ -27,21 +29,23 @@ class EgressUnavailable(Exception):
     """This worker cannot open a way out: it needs root on the engine's host."""
 
 
-def listen_inside(process_id: int, is_still: Callable[[], bool] = lambda: True) -> socket.socket:
-    """Return a socket that listens on `ADDRESS` in the network namespace of `process_id`.
+def listen_inside(
+    process_id: int, is_still: Callable[[], bool] = lambda: True, ports: Sequence[int] = (PROXY_PORT,)
+) -> list[socket.socket]:
+    """Return sockets that listen on these ports of the loopback in the network namespace of `process_id`.
 
     `is_still` tells whether the process is still the sandbox's, asked once its namespace is held: ids are used
     again. Raises `EgressUnavailable`.
     """
 
-    def make() -> socket.socket:
+    def make() -> list[socket.socket]:
         namespace = os.open(f"/proc/{process_id}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         try:
             _check(namespace, process_id, is_still)
             _enter(namespace)
         finally:
             os.close(namespace)
-        return socket.create_server(ADDRESS, backlog=MAX_CONNECTIONS)
+        return listening(ports)
 
     try:
         return _in_a_thread_of_its_own(make)
@@ -49,6 +53,14 @@ def listen_inside(process_id: int, is_still: Callable[[], bool] = lambda: True) 
         raise EgressUnavailable(
             f"the sandbox's way to the network cannot be opened: {error}; run the worker as root on the engine's host"
         ) from error
+
+
+def listening(ports: Sequence[int]) -> list[socket.socket]:
+    """Return a listening socket on each port of this thread's loopback, or none at all. Raises `OSError`."""
+    with ExitStack() as undo:
+        made = [undo.enter_context(socket.create_server((LOOPBACK, one), backlog=MAX_CONNECTIONS)) for one in ports]
+        undo.pop_all()
+    return made
 
 
 def why_not(engine_process: int | None) -> str | None:

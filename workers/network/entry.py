@@ -6,20 +6,20 @@ Either way the sandbox is made without a network, and a socket on its own loopba
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from workers.egress.namespace import EgressUnavailable, listen_inside
-from workers.network.sidecar import listening_socket, sidecar_spec, start_sidecar
+from workers.egress.namespace import PROXY_PORT, EgressUnavailable, listen_inside
+from workers.network.sidecar import listening_sockets, sidecar_spec, start_sidecar
 from workers.sandbox.labels import SERVES
 from workers.sandbox.port import Found, SandboxBackend, SandboxGone, SandboxSpec
 
 
 @dataclass(frozen=True)
 class Entrance:
-    """Where a listener of one sandbox is to be: which entry, which sandbox, and what a sidecar would be made of.
+    """Where listeners of one sandbox are to be: which entry, sandbox and ports, and what a sidecar would be made of.
 
     `directory` is its own. `sidecar` gives a fresh name, our own image, the labels of the attempt with the role
     `egress`, and the sandboxes' user; nothing else of it counts. `owner` is that user's id on this host.
@@ -30,9 +30,10 @@ class Entrance:
     directory: Path
     sidecar: Callable[[], SandboxSpec]
     owner: Callable[[], int]
+    ports: Sequence[int] = (PROXY_PORT,)
 
-    def open(self) -> socket.socket:
-        """Return a socket that listens for what the running sandbox sends to its proxy's address.
+    def open(self) -> list[socket.socket]:
+        """Return a socket for each of `ports` that listens for what the running sandbox sends there on its loopback.
 
         May be opened again after a worker's death: what is left is used, or replaced. Raises `SandboxGone`,
         `EgressUnavailable`, and what the backend raises.
@@ -40,11 +41,11 @@ class Entrance:
         return self.entry.open(self)
 
     def stands(self) -> bool:
-        """Whether what `open` left beside the socket is still there. Raises what the backend raises."""
+        """Whether what `open` left beside the sockets is still there. Raises what the backend raises."""
         return self.entry.stands(self.sandbox)
 
     def close(self) -> None:
-        """Remove what `open` left beside the socket, which its holder closes; harmless when there is nothing.
+        """Remove what `open` left beside the sockets, which their holder closes; harmless when there is nothing.
 
         Raises what the backend raises.
         """
@@ -56,7 +57,7 @@ class Entry(Protocol):
 
     mechanism: str
 
-    def open(self, entrance: Entrance) -> socket.socket: ...
+    def open(self, entrance: Entrance) -> list[socket.socket]: ...
 
     def stands(self, sandbox: str) -> bool: ...
 
@@ -75,18 +76,18 @@ class NamespaceEntry:
     backend: SandboxBackend
     mechanism = "the worker's listener in the sandbox's network namespace"
 
-    def open(self, entrance: Entrance) -> socket.socket:
+    def open(self, entrance: Entrance) -> list[socket.socket]:
         sandbox = entrance.sandbox
         process = self.backend.inspect(sandbox).process_id
         if process is None:
             raise SandboxGone(f"sandbox {sandbox} does not run any more")
-        return listen_inside(process, lambda: self.backend.inspect(sandbox).process_id == process)
+        return listen_inside(process, lambda: self.backend.inspect(sandbox).process_id == process, entrance.ports)
 
-    def stands(self, sandbox: str) -> bool:  # noqa: ARG002 - the socket is all
+    def stands(self, sandbox: str) -> bool:  # noqa: ARG002 - the sockets are all
         return True
 
     def close(self, sandbox: str) -> None:
-        """Nothing is left: the socket was all."""
+        """Nothing is left: the sockets were all."""
 
 
 @dataclass(frozen=True)
@@ -96,22 +97,23 @@ class SidecarEntry:
     backend: SandboxBackend
     mechanism = "a sidecar in the sandbox's network namespace"
 
-    def open(self, entrance: Entrance) -> socket.socket:
+    def open(self, entrance: Entrance) -> list[socket.socket]:
         sandbox, spec, owner = entrance.sandbox, entrance.sidecar(), entrance.owner()
         if not self.backend.inspect(sandbox).running:
             raise SandboxGone(f"sandbox {sandbox} does not run any more")
         try:
-            server = listening_socket(entrance.directory, owner)
+            servers = listening_sockets(entrance.directory, owner, entrance.ports)
         except OSError as error:
             raise EgressUnavailable(f"no socket can be made in {entrance.directory}: {error}; correct that") from error
         try:
             if not self.stands(sandbox):
                 self.close(sandbox)
-                start_sidecar(self.backend, sidecar_spec(spec, sandbox, entrance.directory))
+                start_sidecar(self.backend, sidecar_spec(spec, sandbox, entrance.directory), entrance.ports)
         except BaseException:
-            server.close()
+            for server in servers:
+                server.close()
             raise
-        return server
+        return servers
 
     def stands(self, sandbox: str) -> bool:
         return any(one.running for one in self._sidecars(sandbox))

@@ -1,4 +1,4 @@
-"""The program of a sidecar: what connects to the loopback port is passed on to a Unix socket, byte by byte.
+"""The program of a sidecar: what connects to a loopback port is passed on to a Unix socket, byte by byte.
 
 It runs inside a sandbox of our own image, given to Python as text (`python3 -c`) together with `workers.egress.relay`
 (`sidecar` does that), so both use the standard library only. It decides nothing: the listener behind the socket does,
@@ -21,9 +21,8 @@ processes (128), for each has a thread."""
 CONNECT_SECONDS = 10.0
 
 
-def serve(server: socket.socket, path: str) -> None:
-    """Accept for ever. Returns when the socket is closed."""
-    slots = threading.BoundedSemaphore(MAX_CONNECTIONS)
+def serve(server: socket.socket, path: str, slots: threading.BoundedSemaphore) -> None:
+    """Accept for ever; who gets none of the `slots` is turned away. Returns when the socket is closed."""
     while True:
         try:
             client, _ = server.accept()
@@ -47,11 +46,15 @@ def _connection(client: socket.socket, path: str, slots: threading.BoundedSemaph
         slots.release()
 
 
-def main(port: int, path: str) -> None:
-    server = socket.create_server(("127.0.0.1", port), backlog=MAX_CONNECTIONS)
+def main(words: list[str]) -> None:
+    """`words` are ports, each followed by the path of its socket."""
+    doors = dict(zip(map(int, words[::2]), words[1::2], strict=True))
+    servers = [socket.create_server(("127.0.0.1", port), backlog=MAX_CONNECTIONS) for port in doors]
     print(READY, flush=True)  # noqa: T201 - what the worker waits for
-    serve(server, path)
+    slots = threading.BoundedSemaphore(MAX_CONNECTIONS)
+    for server, path in zip(servers, doors.values(), strict=True):
+        threading.Thread(target=serve, args=(server, path, slots)).start()
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2])
+    main(sys.argv[1:])

@@ -1,7 +1,7 @@
 """A way into a sandbox's loopback for a worker that cannot enter network namespaces: a second sandbox that joins it.
 
 The sidecar is a sandbox of our own image and of the same hardened profile, in the network namespace of the one it
-serves. It listens on the proxy's address there and passes bytes on to a Unix socket, which lies in a directory that
+serves. It listens on ports there and passes bytes on to a Unix socket for each, which lies in a directory that
 only it has mounted, and at whose other end the worker listens. When the worker dies, the socket is dead: closed.
 """
 
@@ -11,7 +11,8 @@ import os
 import select
 import socket
 import time
-from contextlib import suppress
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import cache
 from importlib import resources
@@ -19,13 +20,12 @@ from pathlib import Path
 
 from workers.demux import Demultiplexer
 from workers.egress.listener import MAX_CONNECTIONS
-from workers.egress.namespace import ADDRESS, EgressUnavailable
+from workers.egress.namespace import PROXY_PORT, EgressUnavailable
 from workers.network import forwarder
 from workers.sandbox import launcher
 from workers.sandbox.labels import SERVES
 from workers.sandbox.port import JoinedNetwork, Mount, SandboxBackend, SandboxSpec
 
-SOCKET_NAME = "s"
 TARGET = "/egress"
 PIDS = 128
 MEMORY_BYTES = 96 << 20
@@ -58,8 +58,13 @@ def sidecar_spec(spec: SandboxSpec, sandbox: str, directory: Path) -> SandboxSpe
     )
 
 
-def start_sidecar(backend: SandboxBackend, spec: SandboxSpec) -> str:
-    """Start the sidecar of `spec` (see `sidecar_spec`); return its id once it listens.
+def socket_name(port: int) -> str:
+    """The socket behind a port; the proxy's has the name that workers of the version before know."""
+    return "s" if port == PROXY_PORT else f"s{port}"
+
+
+def start_sidecar(backend: SandboxBackend, spec: SandboxSpec, ports: Sequence[int] = (PROXY_PORT,)) -> str:
+    """Start the sidecar of `spec` (see `sidecar_spec`) for these ports; return its id once it listens.
 
     Raises `EgressUnavailable`, and what the backend raises; nothing is left then.
     """
@@ -70,9 +75,10 @@ def start_sidecar(backend: SandboxBackend, spec: SandboxSpec) -> str:
             backend.start(sidecar)
             if faults := backend.inspect(sidecar, spec).mismatches:
                 raise EgressUnavailable(f"the sidecar of a sandbox is not as asked for: {'; '.join(faults)}")
-            command = ["python3", "-I", "-c", program(), str(ADDRESS[1]), f"{TARGET}/{SOCKET_NAME}"]
+            doors = [word for port in ports for word in (str(port), f"{TARGET}/{socket_name(port)}")]
+            command = ["python3", "-I", "-c", program(), *doors]
             os.write(stream, launcher.gate_script(command, {}, "/"))
-            _wait_ready(stream)
+            _wait_ready(stream, ports)
         finally:
             os.close(stream)
     except BaseException:
@@ -81,29 +87,36 @@ def start_sidecar(backend: SandboxBackend, spec: SandboxSpec) -> str:
     return sidecar
 
 
-def listening_socket(directory: Path, owner_id: int) -> socket.socket:
-    """Return the listening end of the Unix socket in `directory`, which is made; one before it is replaced.
+def listening_sockets(directory: Path, owner_id: int, ports: Sequence[int]) -> list[socket.socket]:
+    """Return the listening ends of the Unix sockets in `directory`, which is made; those before them are replaced.
 
-    The sidecar's user, `owner_id` on this host, may connect to it and change nothing there. Raises `OSError`.
+    The sidecar's user, `owner_id` on this host, may connect to them and change nothing there. Raises `OSError`.
     """
     directory.mkdir(parents=True, exist_ok=True)
     directory.chmod(0o711)
     holder = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    with ExitStack() as undo:
+        undo.callback(os.close, holder)
+        with ExitStack() as made:
+            servers = [made.enter_context(_listening(holder, socket_name(port), owner_id)) for port in ports]
+            made.pop_all()
+    return servers
+
+
+def _listening(holder: int, name: str, owner_id: int) -> socket.socket:
     server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        path = f"/proc/self/fd/{holder}/{SOCKET_NAME}"  # an address holds 107 characters, a path may be longer
+        path = f"/proc/self/fd/{holder}/{name}"  # an address holds 107 characters, a path may be longer
         with suppress(FileNotFoundError):
-            os.unlink(SOCKET_NAME, dir_fd=holder)
+            os.unlink(name, dir_fd=holder)
         server.bind(path)
-        os.chmod(SOCKET_NAME, 0o600, dir_fd=holder)
+        os.chmod(name, 0o600, dir_fd=holder)
         if os.geteuid() == 0:
-            os.chown(SOCKET_NAME, owner_id, owner_id, dir_fd=holder)
+            os.chown(name, owner_id, owner_id, dir_fd=holder)
         server.listen(MAX_CONNECTIONS)
     except BaseException:
         server.close()
         raise
-    finally:
-        os.close(holder)
     return server
 
 
@@ -115,7 +128,7 @@ def program() -> str:
     return _LOADER.format(name="workers.egress.relay", relay=relay, forwarding=forwarding)
 
 
-def _wait_ready(stream: int) -> None:
+def _wait_ready(stream: int, ports: Sequence[int]) -> None:
     """Read what the sidecar says until it listens. Raises `EgressUnavailable`."""
     said, demultiplexer, deadline = b"", Demultiplexer(), time.monotonic() + START_SECONDS
     waiting = select.poll()  # `select` fails beyond descriptor 1023
@@ -126,8 +139,8 @@ def _wait_ready(stream: int) -> None:
         if not received:
             words = said.decode(errors="replace").strip()[-300:] or "it said nothing"
             raise EgressUnavailable(
-                f"the sidecar of a sandbox does not listen on port {ADDRESS[1]}: {words}; another program may listen "
-                "there already, or the image of profile basic lacks python3"
+                f"the sidecar of a sandbox does not listen on port {' and '.join(map(str, ports))}: {words}; another "
+                "program may listen there already, or the image of profile basic lacks python3"
             )
         for _, data in demultiplexer.feed(received):
             said += data

@@ -17,6 +17,7 @@ SERVES = "sandbox.serves"
 
 ROLE_TASK = "task"
 ROLE_GIT = "git"
+ROLE_PROBE = "probe"
 ROLE_EGRESS = "egress"
 """A sidecar: it holds the listener of another sandbox's way out (docs/network.md)."""
 ROLE_NETWORK = "network"

@@ -399,12 +399,14 @@ def test_a_sidecar_that_was_killed_is_missed_and_opening_again_replaces_it(
         backend.start(made)
         process_id = backend.inspect(made).process_id
         assert process_id
-        entrance.open().close()
+        for server in entrance.open():
+            server.close()
         assert entrance.stands()
         [sidecar] = [one.id for one in backend.find() if one.id != made]
         subprocess.run(["docker", "kill", sidecar], check=True, capture_output=True)
         assert not entrance.stands()
-        with entrance.open():
+        [server] = entrance.open()
+        with server:
             assert entrance.stands()
             assert connects(process_id)
         os.close(stream)
