@@ -4,7 +4,7 @@ PYTHON := $(VENV)/bin/python
 SHELL := /bin/bash
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-faults test-security soak check bench images compose-images lock
+.PHONY: help install demo demo-agent test test-faults test-security soak check bench images compose-images lock
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -14,6 +14,9 @@ install: ## packages, Docker Engine, .venv and sandbox images: what is missing o
 
 demo: install ## start everything, run a real task on this repository, fetch its report
 	@$(PYTHON) examples/demo.py
+
+demo-agent: install ## the real coding agent fixes a bug, with a scripted model in place of a real one
+	@$(PYTHON) examples/demo_agent.py
 
 # Most tests wait more than they compute. A file's tests stay together: they share what it starts.
 SPREAD := -n 3 --dist loadfile
