@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.e2e.faults.following import Follower
+from tests.e2e.faults.installation import PATIENT
 from tests.e2e.faults.running import Install
 from tests.e2e.faults.scripts import ticking_task
 from tests.e2e.stack import eventually
@@ -21,7 +22,7 @@ TASKS = 3
 def test_a_log_followed_across_restarts_of_the_api_is_what_the_task_printed_byte_for_byte(
     install: Install, apis: int, restarts: int
 ) -> None:
-    with install(apis=apis, workers=("w1",)) as it:
+    with install(apis=apis, workers=("w1",), **PATIENT) as it:
         tasks = [it.api.submit(ticking_task(LINES, 3.0 * restarts)) for _ in range(TASKS)]
         followers = [Follower(it.api.urls, task) for task in tasks]
         for number in range(restarts):

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.e2e.faults.following import Follower
+from tests.e2e.faults.installation import PATIENT
 from tests.e2e.faults.running import Install
 from tests.e2e.stack import eventually
 from tests.e2e.submitting import run_manifest
@@ -56,7 +57,7 @@ def resident_bytes(session: int) -> int:
 
 
 def test_fifty_readers_that_stopped_reading_cost_neither_the_task_nor_memory(install: Install) -> None:
-    with install(workers=("w1",)) as it, ExitStack() as stack:
+    with install(workers=("w1",), **PATIENT) as it, ExitStack() as stack:
         warm = it.api.submit(run_manifest(script=f"head -c {16 * LINE_BYTES} /dev/zero | tr '\\0' x"))
         Follower(it.api.urls, warm).wait_end()
         before = resident_bytes(it.apis[0].pid)

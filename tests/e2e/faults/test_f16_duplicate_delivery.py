@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from orchestrator.broker.messages import open_broker
+from tests.e2e.faults.installation import PATIENT
 from tests.e2e.faults.running import Install
 from tests.e2e.faults.scripts import ticking_task
 
@@ -21,7 +22,7 @@ LONG = pytest.mark.faults_long
 
 @pytest.mark.parametrize("broker", ["folder", pytest.param("redis", marks=LONG), pytest.param("rabbit", marks=LONG)])
 def test_a_message_delivered_fifty_times_by_four_threads_starts_one_container(install: Install, broker: str) -> None:
-    with install(broker=broker, workers=("w1",)) as it:
+    with install(broker=broker, workers=("w1",), **PATIENT) as it:
         tasks = [it.api.submit(ticking_task(20, 1.0)) for _ in range(3)]
         sender = open_broker(it.broker.url)
         with ThreadPoolExecutor(THREADS) as pool:

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from tests.e2e.faults.installation import Installation
+from tests.e2e.faults.installation import PATIENT, Installation
 from tests.e2e.faults.running import Install
 from tests.e2e.stack import eventually
 from tests.e2e.submitting import Json, run_manifest
@@ -52,14 +52,17 @@ def agrees(answer: httpx.Response, found: Json) -> None:
 def test_cancel_and_completion_at_the_same_time_end_in_one_state_that_every_answer_agrees_with(
     install: Install, rounds: int
 ) -> None:
-    with install(store="postgres", broker="redis", workers=("w1",)) as it, ThreadPoolExecutor(AT_ONCE) as pool:
+    with (
+        install(store="postgres", broker="redis", workers=("w1",), **PATIENT) as it,
+        ThreadPoolExecutor(AT_ONCE) as pool,
+    ):
         states = set(pool.map(lambda seed: race(it, seed), range(rounds)))
         assert states <= {"completed", "cancelled"}
         assert "cancelled" in states
 
 
 def test_ten_cancellations_at_once_are_one(install: Install) -> None:
-    with install(broker="redis", apis=2, workers=("w1",)) as it, ThreadPoolExecutor(CALLERS) as pool:
+    with install(broker="redis", apis=2, workers=("w1",), **PATIENT) as it, ThreadPoolExecutor(CALLERS) as pool:
         task = it.api.submit(run_manifest(script="echo up; sleep 600"))
         eventually("it runs", lambda: "up" in it.api.output(task))
         answers = list(pool.map(lambda _: it.api.cancel(task, wait=60), range(CALLERS)))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.faults.installation import Installation, start_all
+from tests.e2e.faults.installation import PATIENT, Installation, start_all
 from tests.e2e.faults.running import Install
 from tests.e2e.faults.scripts import ticking_task
 from tests.e2e.faults.witness import lives
@@ -28,7 +28,7 @@ def containers_of(it: Installation, task: str) -> list[str]:
 
 @pytest.mark.faults_long
 def test_a_pending_task_is_cancelled_at_once(install: Install) -> None:
-    with install() as it:
+    with install(**PATIENT) as it:
         task = it.api.submit(ticking_task(10, 0.2))
         answer = it.api.cancel(task, wait=0)
         assert (answer.status_code, answer.json()["new_state"]) == (200, "cancelled")
@@ -39,7 +39,7 @@ def test_a_pending_task_is_cancelled_at_once(install: Install) -> None:
 
 
 def test_a_task_cancelled_in_each_state_on_a_worker_reads_cancelled_and_its_container_is_gone(install: Install) -> None:
-    with install(broker="redis") as it:
+    with install(broker="redis", **PATIENT) as it:
         hosts = {
             state: it.add_worker(
                 state,
@@ -76,7 +76,7 @@ def test_a_pull_is_given_up_when_its_task_is_cancelled_and_no_container_ever_is(
         registry.add_small("slow:1", "it takes minutes")
         image = f"{registry.host}/slow:1"
         profiles.write_text(json.dumps({"basic": {"allowed_images": [image]}}))
-        with install(workers=("w1",), SANDBOX_PROFILES=str(profiles)) as it:
+        with install(workers=("w1",), SANDBOX_PROFILES=str(profiles), **PATIENT) as it:
             manifest = ticking_task(10, 0.2)
             manifest["run"]["image"] = image
             task = it.api.submit(manifest)

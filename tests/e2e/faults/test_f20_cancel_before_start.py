@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.e2e.faults.installation import start_all
+from tests.e2e.faults.installation import PATIENT, start_all
 from tests.e2e.faults.points import BEFORE_RUNNING
 from tests.e2e.faults.running import Install
 from tests.e2e.faults.scripts import ticking_task
@@ -19,7 +19,7 @@ SLOW_SECONDS = 4
 def test_a_task_cancelled_at_each_step_before_its_start_never_has_a_container_that_runs_afterwards(
     install: Install,
 ) -> None:
-    with install(broker="redis") as it:
+    with install(broker="redis", **PATIENT) as it:
         hosts = [
             it.add_worker(
                 point, start=False, SANDBOX_CONCURRENCY="1", SANDBOX_TEST_FAULTS=f"sleep:{SLOW_SECONDS}@{point}"

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.e2e.faults.installation import PATIENT
 from tests.e2e.faults.running import Install
 from tests.e2e.faults.scripts import ticking_task
 from tests.e2e.stack import eventually
@@ -29,7 +30,7 @@ WAYS: dict[str, Callable[[str], object]] = {
 
 
 def test_a_sandbox_that_others_kill_or_remove_fails_the_platform_and_not_the_task(install: Install) -> None:
-    with install(workers=("w1",), SANDBOX_CONCURRENCY="8", SANDBOX_CPU_OVERCOMMIT="8") as it:
+    with install(workers=("w1",), SANDBOX_CONCURRENCY="8", SANDBOX_CPU_OVERCOMMIT="8", **PATIENT) as it:
         tasks = {it.api.submit(ticking_task(6000, 60.0, lifecycle=LIFECYCLE)): way for way in WAYS}
         retried = it.api.submit(
             ticking_task(200, 20.0, lifecycle=RETRY)

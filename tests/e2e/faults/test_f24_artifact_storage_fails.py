@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.faults.installation import Installation
+from tests.e2e.faults.installation import PATIENT, Installation
 from tests.e2e.faults.running import Install
 from tests.e2e.faults.scripts import ARTIFACT, ticking_task
 from tests.e2e.stack import eventually
@@ -69,7 +69,10 @@ def stored(it: Installation, task: str) -> bool:
 def test_artifacts_that_could_not_be_stored_stay_on_the_worker_which_stores_them_when_the_storage_is_back(
     install: Install, tmp_path: Path, *, ways: tuple[str, ...], restarted: bool
 ) -> None:
-    with faulty_storage(tmp_path / "s3", ways) as (front, settings), install(workers=("w1",), **settings) as it:
+    with (
+        faulty_storage(tmp_path / "s3", ways) as (front, settings),
+        install(workers=("w1",), **PATIENT, **settings) as it,
+    ):
         good = [it.api.submit(leaving_an_artifact(way)) for way in ways]
         bad = it.api.submit(leaving_an_artifact(f"{ways[0]}-and-fails", exit_code=3))
         for found in it.api.ended(*good):

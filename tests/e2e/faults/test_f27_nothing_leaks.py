@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.faults.installation import Installation
+from tests.e2e.faults.installation import PATIENT, Installation
 from tests.e2e.faults.running import Install
 from tests.e2e.faults.scripts import ticking_task
 from tests.e2e.stack import eventually, mounts_below
@@ -90,7 +90,7 @@ def test_five_hundred_tasks_of_every_ending_leave_every_process_and_the_store_pe
     install: Install,
 ) -> None:
     with (
-        install(workers=("w1",), SANDBOX_CONCURRENCY=str(AT_ONCE), SANDBOX_CPU_OVERCOMMIT="8") as it,
+        install(workers=("w1",), SANDBOX_CONCURRENCY=str(AT_ONCE), SANDBOX_CPU_OVERCOMMIT="8", **PATIENT) as it,
         ThreadPoolExecutor(AT_ONCE) as pool,
     ):
         empty = store_bytes(it)
