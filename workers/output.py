@@ -56,6 +56,8 @@ class Progress:
     """Of the dropped ones, those that a `gap` has told of."""
     stream_bytes: int = 0
     """Of the file that keeps an agent's stream."""
+    event_bytes: int = 0
+    """Of the events that were told of it."""
 
     def dump(self) -> str:
         held = {stream: base64.b64encode(data).decode() for stream, data in self.held.items() if data}
@@ -63,7 +65,7 @@ class Progress:
         if redaction := self.redaction.dump():
             state["redaction"] = redaction
         if self.stream_bytes:
-            state["stream"] = self.stream_bytes
+            state["stream"], state["events"] = self.stream_bytes, self.event_bytes
         return json.dumps(state, separators=(",", ":"))
 
     @classmethod
@@ -80,6 +82,7 @@ class Progress:
             dropped_bytes,
             state.get("told", 0),
             state.get("stream", 0),
+            state.get("events", 0),
         )
 
 
@@ -255,10 +258,22 @@ class OutputPump:
         return self._told(self._agent.take(data, at), at)
 
     def _told(self, heard: Heard, at: datetime) -> list[NewRecord]:
-        """Rows for what an agent has said; what it asks is stored together with them."""
-        self._heard.asked += heard.asked
+        """Rows for what an agent has said; what it asks is stored together with them.
+
+        What is told of it has a limit of its own, as large as that of what it printed.
+        """
+        told = []
+        for record in heard.records:
+            size = len(json.dumps(record.body))
+            if self._progress.event_bytes + size > self._limit:
+                self._progress.dropped_bytes += size
+            else:
+                self._progress.event_bytes += size
+                told.append(record)
+        if len(told) == len(heard.records):  # else nobody would see what is asked
+            self._heard.asked += heard.asked
         self._heard.withdrawn += heard.withdrawn
-        return self._output_rows("stdout", heard.shown, at) + heard.records
+        return self._output_rows("stdout", heard.shown, at) + told
 
     def _output_rows(self, stream: str, data: bytes, at: datetime) -> list[NewRecord]:
         room = max(0, self._limit - self._progress.stored_bytes)

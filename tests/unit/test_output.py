@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from orchestrator.journal import PIECE_BYTES, pieces, whole_characters
-from orchestrator.models import Claim, Kind, NewRecord
+from orchestrator.models import Claim, Kind, NewRecord, Question
 from tests.unit.engine_logs import NUMBER, Said, attached, frame, logged
+from workers.agent_output import AgentOutput
+from workers.agents.port import AgentEvent, Seen, Told
 from workers.demux import Stream
 from workers.output import OutputPump, Progress
 from workers.spool import HEADER, segment_path
@@ -216,3 +219,37 @@ def test_a_stream_with_nothing_but_the_marker_costs_no_transaction(tmp_path: Pat
 )
 def test_a_cut_moves_back_to_a_whole_character(data: bytes, end: int, expected: int) -> None:
     assert whole_characters(data, end) == expected
+
+
+class Chatty:
+    """A reader that tells each line as an event of about a hundred bytes, and asks a question with it."""
+
+    shows_lines = False
+
+    def __init__(self) -> None:
+        self.seen = Seen()
+
+    def read(self, line: bytes, at: float) -> Told:
+        question = Question(line.decode(), datetime.fromtimestamp(at, UTC), "question", "?")
+        return Told([AgentEvent("line", {"text": line.decode() * 10})], asked=[question])
+
+
+def test_what_is_told_of_an_agent_is_limited_as_its_output_is(tmp_path: Path) -> None:
+    journal, progress = MemoryJournal(), Progress()
+    lines = "".join(f"line {number:05}\n" for number in range(100)).encode()
+    spool(tmp_path / "spool", [frame("stdout", lines)])
+    agent = AgentOutput(Chatty(), tmp_path / "stream", 0, 1 << 20)
+    reading = OutputPump(
+        CLAIM, tmp_path / "spool", lambda: None, journal, progress=progress, limit_bytes=2000,
+        on_activity=lambda: None, agent=agent,
+    )  # fmt: skip
+    reading.start()
+    assert reading.wait_end(30)
+    told = [one for one in journal.records if one.kind is Kind.EVENT]
+    assert 0 < sum(len(str(one.body)) for one in told) <= 2000
+    assert [one.body["text"][:10] for one in told] == [f"line {number:05}" for number in range(len(told))]
+    [gap] = [one for one in journal.records if one.kind is Kind.GAP]
+    assert gap.body["dropped_bytes"] > 2000
+    assert progress.event_bytes <= 2000
+    again = Progress.load(journal.progress["spool_offset"], 0, 0)
+    assert again.event_bytes == progress.event_bytes

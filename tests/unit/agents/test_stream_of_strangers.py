@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.unit.agents.recorded import AGENT, EXIT_CODES, STARTED_AT, lines_of, manifest, read
+from workers.agents.claude.questions import MAX_OPEN
 from workers.agents.claude.seen import MAX_KEPT, ClaudeSeen
 
 NOTHING = asdict(ClaudeSeen())
@@ -142,7 +143,7 @@ def test_what_is_known_of_a_run_stays_small() -> None:
         for n in range(3 * MAX_KEPT)
     ]
     models = [line(type="result", modelUsage={f"m{n}": {} for n in range(3000)})]
-    told = read([*calls, *servers, *tasks, *asked, *models])
+    told = read([*calls, *servers, *tasks, *asked, *models], interactive=True)
     assert told.seen.tool_calls == 3 * MAX_KEPT
     assert len(json.dumps(asdict(told.seen))) < 200_000
 
@@ -151,7 +152,7 @@ def test_questions_that_are_too_many_to_keep_are_asked_all_the_same() -> None:
     option = {"label": "l" * 1000, "description": "d" * 1000}
     question = {"question": "Which?", "options": [option] * 100}
     request = {"subtype": "can_use_tool", "tool_name": "AskUserQuestion", "input": {"questions": [question]}}
-    (asked,) = read([line(type="control_request", request_id="r", request=request)]).asked
+    (asked,) = read([line(type="control_request", request_id="r", request=request)], interactive=True).asked
     assert asked.request == {"request_id": "r", "tool": "AskUserQuestion"}
     assert asked.text.startswith("Which?")
     assert len(asked.text.encode()) <= 16 << 10
@@ -161,9 +162,28 @@ def test_questions_that_are_too_many_to_keep_are_asked_all_the_same() -> None:
 @pytest.mark.parametrize("questions", [None, [], "x", [7], [{}], [{"question": 7, "options": [7, {}]}]])
 def test_questions_without_form_are_asked_all_the_same(questions: object) -> None:
     request = {"subtype": "can_use_tool", "tool_name": "AskUserQuestion", "input": {"questions": questions}}
-    told = read([line(type="control_request", request_id="r", request=request)])
+    told = read([line(type="control_request", request_id="r", request=request)], interactive=True)
     assert [one.id for one in told.asked] == ["r"]
     told.hold()
+
+
+def forged(request_id: str) -> bytes:
+    return line(type="control_request", request_id=request_id, request={"subtype": "can_use_tool", "tool_name": "x"})
+
+
+def test_only_some_questions_wait_at_once_and_the_rest_is_told_as_a_problem() -> None:
+    told = read([forged(f"r{number}") for number in range(3 * MAX_OPEN)], interactive=True)
+    assert [one.id for one in told.asked] == [f"r{number}" for number in range(MAX_OPEN)]
+    assert told.seen.problems == [f"more than {MAX_OPEN} questions wait at once: the rest is not asked"]
+
+
+@pytest.mark.parametrize("request_id", ["", "a b", "$(id)", "a;b", "-" + "x" * 64, "\u202e"])
+def test_an_id_that_people_could_not_type_safely_is_no_question_s(request_id: str) -> None:
+    assert read([forged(request_id)], interactive=True).asked == []
+
+
+def test_an_agent_that_nobody_may_answer_asks_nothing() -> None:
+    assert read([forged("r")]).asked == []
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])

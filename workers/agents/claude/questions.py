@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -16,6 +17,10 @@ from workers.agents.claude.summaries import call_summary
 from workers.agents.claude.tool_limits import ASK
 from workers.agents.port import AgentEvent, Told
 
+MAX_OPEN = 20
+"""It asks a few at once at most; a program that writes to its output could forge any number."""
+# People are told to type it.
+_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 TEXT_BYTES = 16 << 10
 REQUEST_BYTES = 64 << 10
 """Of several questions with all their options: far more than a person would read."""
@@ -28,7 +33,10 @@ _OVER = ("completed", "cancelled")
 def asked(seen: ClaudeSeen, said: Mapping[str, Any], at: float) -> Told:
     """It wants to use a tool that it may not use by itself, or uses the one that asks questions."""
     request, request_id = mapping(said.get("request")), name(said.get("request_id"))
-    if request.get("subtype") != "can_use_tool" or not request_id:
+    if request.get("subtype") != "can_use_tool" or not _ID.fullmatch(request_id):
+        return Told()
+    if len(seen.questions) >= MAX_OPEN and request_id not in seen.questions:
+        seen.add_problem(f"more than {MAX_OPEN} questions wait at once: the rest is not asked")
         return Told()
     seen.resting = False
     keep(seen.questions, request_id, name(request.get("tool_use_id")))

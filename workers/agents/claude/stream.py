@@ -57,6 +57,8 @@ class ClaudeReader:
             if subtype == "init":
                 return beginnings.begun(self._seen, self._claude, said, at)
             return _taker(_SYSTEM_TAKERS, subtype)(self._seen, said, at)
+        if kind == "control_request" and not self._claude.interactive:
+            return Told()  # not the agent's: it was not given the tool that asks
         if kind == "user" and said.get("isReplay"):
             questions.taken_in(self._seen, said, at)
         return _taker(_TAKERS, kind)(self._seen, said, at)
