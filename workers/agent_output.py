@@ -20,8 +20,10 @@ from workers.records import gap
 
 log = logging.getLogger(__name__)
 
-MAX_LINE_BYTES = 16 << 20
+MAX_LINE_BYTES = 4 << 20
 """A longer line is not read, only kept."""
+MAX_LINE_EVENTS = 200
+"""Of one line; an answer of a model has a few parts."""
 ANSWER_BYTES = 4 << 20
 """So much of the end of the output is looked through for the final answer."""
 
@@ -37,16 +39,22 @@ class Heard:
 
 
 class AgentOutput:
-    """Used by one thread. `size_bytes` is the length of `file` that belongs to what was taken so far."""
+    """Used by one thread, but for `seen`. `size_bytes` is the length of `file` that belongs to what was taken so far.
 
-    def __init__(self, reader: Reader, file: Path, size_bytes: int, limit_bytes: int) -> None:
+    `is_whole` is false once something of the output is not in the file.
+    """
+
+    def __init__(self, reader: Reader, file: Path, size_bytes: int, limit_bytes: int, *, is_whole: bool = True) -> None:
         self._reader = reader
         self._file = file
         self._limit = limit_bytes
-        self._fault: str | None = None
+        self.is_whole = is_whole
         self._skipping = False
         self._stored: dict[str, Any] | None = None
         self._line, self.size_bytes = _cut_back(file, size_bytes)
+        if not is_whole:  # what ends the file is not what the next byte goes on with
+            self._line = b""
+        self.seen = asdict(reader.seen)
 
     def take(self, data: bytes, at: datetime) -> Heard:
         """Take what came next, which need not end with a line."""
@@ -62,7 +70,12 @@ class AgentOutput:
         self._line = self._bounded(rest, at, heard)
         if self._reader.shows_lines:
             heard.shown = data
+        self.seen = asdict(self._reader.seen)
         return heard
+
+    def sever(self) -> None:
+        """Something is missing here: what follows does not go on with the line that was begun."""
+        self._line, self._skipping = b"", False
 
     def finish(self, at: datetime) -> Heard:
         """Nothing follows: a last line without an end is one, too."""
@@ -70,19 +83,15 @@ class AgentOutput:
         self._line = b""
         if line and not self._skipping:
             _add(heard, self._reader.read(line, at.timestamp()), at)
+        self.seen = asdict(self._reader.seen)
         return heard
 
     def changes(self) -> dict[str, Any] | None:
         """What is known of the run, as it is to be stored; None when that is stored already."""
-        now = asdict(self._reader.seen)
-        if now == self._stored:
+        if self.seen == self._stored:
             return None
-        self._stored = now
-        return now
-
-    @property
-    def seen(self) -> dict[str, Any]:
-        return asdict(self._reader.seen)
+        self._stored = self.seen
+        return self._stored
 
     def _bounded(self, rest: bytes, at: datetime, heard: Heard) -> bytes:
         if self._skipping:
@@ -95,19 +104,20 @@ class AgentOutput:
 
     def _keep(self, data: bytes, heard: Heard) -> None:
         """The output goes on when the file cannot."""
-        room = self._limit - self.size_bytes
-        if self._fault is not None:
+        if not self.is_whole:
             return
+        room, fault = max(0, self._limit - self.size_bytes), None
         try:
             if len(data) > room:
-                self._fault = f"it is larger than the limit of a log, {self._limit} bytes"
-            _append(self._file, data[: max(0, room)])
-            self.size_bytes += min(len(data), max(0, room))
+                fault = f"it is larger than the limit of a log, {self._limit} bytes"
+            _append(self._file, data[:room])
+            self.size_bytes += min(len(data), room)
         except OSError as error:
-            self._fault = str(error)
-        if self._fault is not None:
-            log.warning("stream of an agent not kept", extra={"file": str(self._file), "error": self._fault})
-            heard.records.append(gap(f"from here on the agent's raw stream is not kept as an artifact: {self._fault}"))
+            fault = str(error)
+        if fault is not None:
+            self.is_whole = False
+            log.warning("stream of an agent not kept", extra={"file": str(self._file), "error": fault})
+            heard.records.append(gap(f"from here on the agent's raw stream is not kept as an artifact: {fault}"))
 
 
 def last_lines(file: Path) -> Sequence[bytes]:
@@ -123,7 +133,10 @@ def last_lines(file: Path) -> Sequence[bytes]:
 
 
 def _add(heard: Heard, told: Told, at: datetime) -> None:
-    heard.records += [NewRecord(Kind.EVENT, at, body={"type": one.type, **one.body}) for one in told.events]
+    events = told.events[:MAX_LINE_EVENTS]
+    heard.records += [NewRecord(Kind.EVENT, at, body={"type": one.type, **one.body}) for one in events]
+    if len(told.events) > len(events):
+        heard.records.append(_words(f"{len(told.events) - len(events)} more parts of one line are not told", at))
     heard.asked += told.asked
     heard.withdrawn += told.withdrawn
     heard.shown += told.shown

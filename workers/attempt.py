@@ -41,6 +41,7 @@ from workers.task_disk_watch import DiskGauge
 from workers.workspace import AttemptDirectory, Owner, sandbox_owner, sandbox_user_id
 
 if TYPE_CHECKING:
+    from workers.dialogue import Dialogue
     from workers.way_out import WayOut
 
 
@@ -100,6 +101,7 @@ class Attempt:
     uncollected: bool = False
     traffic: Ledger = field(default_factory=Ledger)
     way_out: WayOut | None = None
+    dialogue: Dialogue | None = None
     seen: Mapping[str, Any] | None = None
     resumed: Session | None = None
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)

@@ -32,7 +32,10 @@ def start_pump(attempt: Attempt, progress: Progress, *, is_live: bool = True) ->
     progress.redaction.use(attempt.redactor, attempt.withheld)
     reader = attempt.agent.reader(attempt.manifest, attempt.seen)
     limit_bytes = equipment.product.settings.log_max_bytes
-    agent = AgentOutput(reader, attempt.directory.agent_stream, progress.stream_bytes, limit_bytes) if reader else None
+    agent = None
+    if reader is not None:
+        kept, is_whole = attempt.directory.agent_stream, progress.stream_is_whole
+        agent = AgentOutput(reader, kept, progress.stream_bytes, limit_bytes, is_whole=is_whole)
     attempt.pump = OutputPump(
         attempt.claim,
         attempt.directory.spool,

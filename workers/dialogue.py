@@ -32,10 +32,20 @@ class Dialogue:
         self._attempt = attempt
         self._stopping = threading.Event()
         self._handed: list[Input] = []
+        self._first_seen: dict[str, float] = {}
+        self._looking = threading.Lock()
         self._thread = threading.Thread(target=self._run, name=f"dialogue-{attempt.claim.task_id}", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
+
+    def look_now(self) -> bool:
+        """Hand over what is new and tell the supervisor who is waited for; true when the conversation is over.
+
+        Raises `StaleClaim`, `StoreUnavailable`, `OSError`.
+        """
+        with self._looking:
+            return self._look()
 
     def stop(self) -> None:
         self._stopping.set()
@@ -46,7 +56,7 @@ class Dialogue:
         task = self._attempt.claim.task_id
         while not self._stopping.wait(LOOK_SECONDS) and self._attempt.state is State.RUNNING:
             try:
-                if self._look():
+                if self.look_now():
                     return
             except StaleClaim:
                 return
@@ -56,10 +66,6 @@ class Dialogue:
                 log.exception("what is sent to an agent waits", extra={"task": task})
 
     def _look(self) -> bool:
-        """Hand over what is new; true when the conversation is over.
-
-        Raises `StaleClaim`, `StoreUnavailable`, `OSError`.
-        """
         claim, now = self._attempt.claim, clock.now()
         with self._attempt.equipment.product.database.read() as tx:
             if not self._handed:
@@ -78,9 +84,12 @@ class Dialogue:
         return self._handed[-1].number if self._handed else 0
 
     def _tell_supervisor(self, questions: list[Question], waited_seconds: float) -> None:
-        asked_at = None
-        if questions:
-            asked_at = time.monotonic() - max(0.0, (clock.now() - questions[0].asked_at).total_seconds())
+        """The wall clock may jump: it only tells how old a question is that was asked before this worker looked."""
+        for one in questions:
+            if one.id not in self._first_seen:
+                age = max(0.0, (clock.now() - one.asked_at).total_seconds())
+                self._first_seen[one.id] = time.monotonic() - age
+        asked_at = min((self._first_seen[one.id] for one in questions), default=None)
         self._attempt.signals.input_awaited(asked_at, waited_seconds)
 
     def _is_done(self) -> bool:
@@ -102,9 +111,26 @@ class Dialogue:
 
 
 def start_dialogue(attempt: Attempt) -> None:
-    """Begin, or go on, where the manifest says that people may talk to the agent."""
+    """Begin, or go on, where the manifest says that people may talk to the agent.
+
+    Before it returns the supervisor knows for how long the agent has waited, also under an earlier worker.
+    """
     if attempt.manifest.claude is None or not attempt.manifest.claude.interactive:
         return
-    dialogue = Dialogue(attempt)
+    attempt.dialogue = dialogue = Dialogue(attempt)
     attempt.undo.callback(dialogue.stop)
+    look_patiently(attempt)
     dialogue.start()
+
+
+def look_patiently(attempt: Attempt) -> None:
+    """Look now, and until the store answers. Raises `StaleClaim`, `Stopped`."""
+    while attempt.dialogue is not None:
+        try:
+            attempt.dialogue.look_now()
+        except (StoreUnavailable, OSError) as error:
+            why = {"task": attempt.claim.task_id, "error": str(error)}
+            log.warning("what is sent to an agent waits", extra=why)
+            attempt.pause(LOOK_SECONDS)
+        else:
+            return

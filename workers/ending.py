@@ -225,9 +225,18 @@ def _judge(attempt: Attempt, verdict: Verdict, exit_code: int | None, *, oom_kil
         attempt.say(f"the kernel killed a process of the command: vm.memory ({memory}) was used up")
     seen = attempt.pump.seen if attempt.pump else attempt.seen
     outcome = attempt.agent.outcome(attempt.manifest, exit_code, oom_killed=oom_killed, seen=seen)
+    if seen is not None and outcome.reason is Reason.AGENT_ERROR and not _heard_all(attempt):
+        message = "how the agent ended is not known: not all of its output could be read"
+        hint = "the log says where something is missing; run the task again"
+        return failure(Reason.SANDBOX_ERROR, message, hint=hint)
     outcome = _of_disk(attempt, outcome)
     line = _denials(attempt, outcome)
     return replace(outcome, hint=f"{line}; {outcome.hint}") if line else outcome
+
+
+def _heard_all(attempt: Attempt) -> bool:
+    """False when an agent's last words may be among what was not read, or may not be shown."""
+    return attempt.withheld is None and attempt.pump is not None and attempt.pump.complete
 
 
 def _over_limit(attempt: Attempt, verdict: Verdict, exit_code: int | None) -> Outcome:
@@ -348,11 +357,17 @@ def _keep_session(attempt: Attempt, outcome: Outcome) -> None:
     """What can be kept of an agent's session is; that it cannot changes nothing in how the task ended."""
     if "session" in attempt.verdict or not wants_keeping(attempt, outcome):
         return
-    try:
-        kept = keep_session(attempt, time.monotonic() + attempt.manifest.lifecycle.collect_timeout_seconds)
-    except SESSION_FAULTS as error:
-        attempt.say(f"the session could not be kept, so the task cannot be resumed: {error}")
-        return
+    deadline = time.monotonic() + attempt.manifest.lifecycle.collect_timeout_seconds
+    for number in range(1, STORE_TRIES + 1):
+        try:
+            kept = keep_session(attempt, deadline)
+            break
+        except SESSION_FAULTS as error:
+            passes = isinstance(error, ArtifactStoreUnavailable) and time.monotonic() + 2**number < deadline
+            if number == STORE_TRIES or not passes:
+                attempt.say(f"the session could not be kept, so the task cannot be resumed: {error}")
+                return
+            time.sleep(2 ** (number - 1))
     if kept is not None:
         attempt.verdict = attempt.verdict | {"session": True}
         attempt.note(session=kept, verdict=attempt.verdict)
@@ -398,7 +413,8 @@ def _add_patch(attempt: Attempt, collector: Collector, commit: str) -> None:
 def _add_words(attempt: Attempt, collector: Collector) -> None:
     """What an agent said: its final answer, and all of it as it came. Raises `OSError`."""
     directory, task = attempt.directory, attempt.claim.task_id
-    answer = attempt.agent.answer(last_lines(directory.agent_stream))
+    is_whole = attempt.pump is not None and attempt.pump.stream_is_whole  # else it would be an earlier answer
+    answer = attempt.agent.answer(last_lines(directory.agent_stream)) if is_whole else None
     if answer is not None:
         directory.agent_answer.write_text(answer, encoding="utf-8")
         collector.add_file(directory.agent_answer, f"{task}.result.md")

@@ -33,6 +33,8 @@ from workers.spool_streams import last_stream, stream_at
 log = logging.getLogger(__name__)
 
 READ_BYTES = 1 << 20
+EVENT_BYTES = 256
+"""What a record costs beside its text."""
 BATCH_SECONDS = 0.05
 IDLE_SECONDS = 5.0
 HOLD_SECONDS = 0.25
@@ -56,6 +58,7 @@ class Progress:
     """Of the dropped ones, those that a `gap` has told of."""
     stream_bytes: int = 0
     """Of the file that keeps an agent's stream."""
+    stream_is_whole: bool = True
     event_bytes: int = 0
     """Of the events that were told of it."""
 
@@ -66,6 +69,7 @@ class Progress:
             state["redaction"] = redaction
         if self.stream_bytes:
             state["stream"], state["events"] = self.stream_bytes, self.event_bytes
+            state["whole"] = self.stream_is_whole
         return json.dumps(state, separators=(",", ":"))
 
     @classmethod
@@ -82,6 +86,7 @@ class Progress:
             dropped_bytes,
             state.get("told", 0),
             state.get("stream", 0),
+            state.get("whole", True),
             state.get("events", 0),
         )
 
@@ -147,6 +152,11 @@ class OutputPump:
     def seen(self) -> dict[str, Any] | None:
         """What is known of the agent's run; None when nobody reads its output."""
         return self._agent.seen if self._agent is not None else None
+
+    @property
+    def stream_is_whole(self) -> bool:
+        """False when the file that keeps an agent's stream lacks some of it."""
+        return self._agent is None or self._agent.is_whole
 
     @property
     def complete(self) -> bool:
@@ -231,6 +241,8 @@ class OutputPump:
                 for stream, masked in self._redaction.sever().items():
                     records += self._lines(stream, masked, at)
                 records += [*self._held_rows(at), gap(one.message)]
+                if self._agent is not None:
+                    self._agent.sever()
             else:
                 records += self._lines(one.stream, self._redaction.take(one.stream, one.data), at)
         if taken and (why := self._redaction.reason_to_tell()):
@@ -264,14 +276,13 @@ class OutputPump:
         """
         told = []
         for record in heard.records:
-            size = len(json.dumps(record.body))
+            size = len(json.dumps(record.body)) + EVENT_BYTES
             if self._progress.event_bytes + size > self._limit:
                 self._progress.dropped_bytes += size
             else:
                 self._progress.event_bytes += size
                 told.append(record)
-        if len(told) == len(heard.records):  # else nobody would see what is asked
-            self._heard.asked += heard.asked
+        self._heard.asked += heard.asked
         self._heard.withdrawn += heard.withdrawn
         return self._output_rows("stdout", heard.shown, at) + told
 
@@ -306,7 +317,7 @@ class OutputPump:
         progress, agent, beside = self._progress, self._agent, None
         facts: dict[str, Any] = {"output_bytes": progress.stored_bytes, "dropped_bytes": progress.dropped_bytes}
         if agent is not None:
-            progress.stream_bytes = agent.size_bytes
+            progress.stream_bytes, progress.stream_is_whole = agent.size_bytes, agent.is_whole
             if changes := agent.changes():
                 facts["agent"] = changes
             heard, self._heard = self._heard, Heard()

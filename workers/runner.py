@@ -24,7 +24,7 @@ from workers.allowed_here import check_profile
 from workers.applied import applied_limits
 from workers.attempt import Attempt, PhaseOver, StepFailed, Stopped
 from workers.custody import destroy_sandbox, has_ended, hold_output, printed_since, sandbox_of, start_pump
-from workers.dialogue import start_dialogue
+from workers.dialogue import look_patiently, start_dialogue
 from workers.egress import EgressUnavailable
 from workers.ending import finish, give_up
 from workers.git import CloneFailed, clone
@@ -222,8 +222,15 @@ def supervise(attempt: Attempt) -> None:
         lifecycle.input_timeout_seconds,
         lifecycle.pause_clock_on_input,
     )
-    while (verdict := attempt.signals.supervise(limits)) is Verdict.IDLE and printed_since(attempt):
-        attempt.signals.active()  # it did print; only the journal does not take it at the moment
+    while (verdict := attempt.signals.supervise(limits)) in (Verdict.IDLE, Verdict.INPUT):
+        if verdict is Verdict.INPUT:
+            look_patiently(attempt)  # an answer may have come a moment ago
+            if attempt.signals.waits_for_input():
+                break
+        elif printed_since(attempt):
+            attempt.signals.active()  # it did print; only the journal does not take it at the moment
+        else:
+            break
     if verdict in (Verdict.IDLE, Verdict.TIMEOUT, Verdict.INPUT) and has_ended(attempt):  # and its end was not told
         verdict = Verdict.EXITED
     raise Stopped(verdict)
@@ -253,6 +260,8 @@ def run(attempt: Attempt, steps: tuple[Step, ...] = STEPS) -> None:
                 attempt.undo.pop_all()
                 if attempt.way_out is not None:
                     attempt.way_out.close()
+                if attempt.dialogue is not None:
+                    attempt.dialogue.stop()
                 leave_behind(attempt)
     except (EngineUnavailable, StoreUnavailable) as error:  # the worker's next look around goes on with it
         log.warning("attempt left behind", extra={"task": attempt.claim.task_id, "error": str(error)})

@@ -28,6 +28,7 @@ from orchestrator.services.purge import session_key
 from orchestrator.store import attempts as attempt_rows
 from workers.agents.port import Session
 from workers.attempt import Attempt, StepFailed
+from workers.collect import printable
 from workers.tree import Refused, open_regular, walk
 
 log = logging.getLogger(__name__)
@@ -35,6 +36,7 @@ log = logging.getLogger(__name__)
 COMPRESSION = 1
 READ_BYTES = 1 << 20
 STORE_RETRY_SECONDS = 2.0
+MAX_REFUSED = 20
 PERMISSIONS = stat.S_IRWXU | stat.S_IRWXG | stat.S_IRWXO
 WORKSPACE, HOME = "workspace", "home"
 
@@ -62,8 +64,7 @@ def keep_session(attempt: Attempt, deadline: float) -> dict[str, Any] | None:
     `deadline` is monotonic. Raises `NotKept`, `ArtifactStoreUnavailable`, `TooLarge`.
     """
     seen = attempt.pump.seen if attempt.pump else attempt.seen
-    session_id = (seen or {}).get("session_id")
-    if session_id is None:
+    if (seen or {}).get("session_id") is None:
         return None
     settings, key = attempt.equipment.product.settings, session_key(attempt.claim.task_id, attempt.claim.attempt)
     refused: list[str] = []
@@ -73,13 +74,13 @@ def keep_session(attempt: Attempt, deadline: float) -> dict[str, Any] | None:
         lambda sink: _pack(attempt, sink, deadline, refused),
         settings.artifact_max_bytes,
     )
-    for one in refused[:20]:
+    for one in refused:
         attempt.say(f"not in the session: {one}")
     return {
         "key": key,
         "size_bytes": stored[0],
         "sha256": stored[1],
-        "agent_session_id": session_id,
+        "agent_session_id": attempt.session_id,  # not what the stream says: others can write there
         "commit": attempt.commit,
         "cost_usd": (seen or {}).get("cost_usd"),
     }
@@ -127,17 +128,20 @@ def _pack(attempt: Attempt, sink: BinaryIO, deadline: float, refused: list[str])
         gzip.GzipFile(fileobj=sink, mode="wb", compresslevel=COMPRESSION) as packed,
         tarfile.open(fileobj=packed, mode="w|", format=tarfile.PAX_FORMAT) as archive,
     ):
-        packer = _Packer(archive, deadline, refused)
+        packer = _Packer(archive, deadline, attempt.effective.disk_bytes, refused)
         packer.add(directory.workspace, WORKSPACE, lambda _path: True)
         packer.add(directory.home, HOME, belongs)
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Packer:
-    """`deadline` is monotonic; what cannot be packed is added to `refused`."""
+    """`deadline` is monotonic; `left_bytes` may be packed yet: a sparse file is larger than what it takes on a disk.
+    What cannot be packed is added to `refused`.
+    """
 
     archive: tarfile.TarFile
     deadline: float
+    left_bytes: int
     refused: list[str]
 
     def add(self, top: Path, prefix: str, belongs: Callable[[str], bool]) -> None:
@@ -151,27 +155,55 @@ class _Packer:
             self.archive.addfile(member)
             return True
 
-        for path, directory in walk(top, wanted=wanted, refuse=lambda path, why: self.refused.append(f"{path}: {why}")):
-            if time.monotonic() > self.deadline:
-                raise NotKept("collect_timeout is over; raise it")
+        for path, directory in walk(top, wanted=wanted, refuse=self._refuse):
+            self.check_time()
             if belongs(path):
                 try:
-                    _add_entry(self.archive, path.rpartition("/")[2], directory, f"{prefix}/{path}")
+                    self._add_entry(path.rpartition("/")[2], directory, f"{prefix}/{path}")
                 except Refused as error:
-                    self.refused.append(f"{path}: {error}")
+                    self._refuse(path, str(error))
+            _forget_members(self.archive)
+
+    def check_time(self) -> None:
+        """Raises `NotKept`."""
+        if time.monotonic() > self.deadline:
+            raise NotKept("collect_timeout is over; raise it")
+
+    def _refuse(self, path: str, why: str) -> None:
+        if len(self.refused) < MAX_REFUSED:
+            self.refused.append(f"{printable(path)}: {why}")
+
+    def _add_entry(self, name: str, directory: int, path: str) -> None:
+        found = os.stat(name, dir_fd=directory, follow_symlinks=False)
+        member = tarfile.TarInfo(path)
+        member.mode, member.mtime = found.st_mode & PERMISSIONS, int(found.st_mtime)
+        if stat.S_ISLNK(found.st_mode):
+            member.type, member.linkname = tarfile.SYMTYPE, os.readlink(name, dir_fd=directory)
+            self.archive.addfile(member)
+            return
+        with open_regular(name, directory) as source:
+            member.size = os.fstat(source.fileno()).st_size
+            self.left_bytes -= member.size
+            if self.left_bytes < 0:
+                raise NotKept("its files are larger together than vm.disk")
+            self.archive.addfile(member, cast(BinaryIO, _Timed(source, self)))
 
 
-def _add_entry(archive: tarfile.TarFile, name: str, directory: int, path: str) -> None:
-    found = os.stat(name, dir_fd=directory, follow_symlinks=False)
-    member = tarfile.TarInfo(path)
-    member.mode, member.mtime = found.st_mode & PERMISSIONS, int(found.st_mtime)
-    if stat.S_ISLNK(found.st_mode):
-        member.type, member.linkname = tarfile.SYMTYPE, os.readlink(name, dir_fd=directory)
-        archive.addfile(member)
-        return
-    with open_regular(name, directory) as source:
-        member.size = os.fstat(source.fileno()).st_size
-        archive.addfile(member, source)
+def _forget_members(archive: tarfile.TarFile) -> None:
+    """It keeps what it knows of every file, and nobody asks for it."""
+    archive.members = []  # type: ignore[attr-defined]  # typeshed leaves it out
+
+
+@dataclass(frozen=True)
+class _Timed:
+    """A file that is read as long as there is time."""
+
+    source: BinaryIO
+    packer: _Packer
+
+    def read(self, size: int = -1) -> bytes:
+        self.packer.check_time()
+        return self.source.read(size)
 
 
 def restore_session(attempt: Attempt) -> None:
@@ -181,7 +213,7 @@ def restore_session(attempt: Attempt) -> None:
     """
     source = attempt.task.resumed_from or ""
     with attempt.equipment.product.database.read() as tx:
-        found = attempt_rows.session_of(tx, source)
+        found = attempt_rows.session_of(tx, source, made_until=attempt.task.created_at)
     if found is None:
         raise _unavailable(attempt, f"the session of task {source} is not stored any more")
     session = found[1]
@@ -223,7 +255,7 @@ def _unpack_patiently(attempt: Attempt, session: dict[str, Any]) -> None:
 
 def _unpack(attempt: Attempt, session: dict[str, Any]) -> None:
     """Raises `KeyError`, `ValueError`, `tarfile.TarError`, `OSError`, `ArtifactStoreUnavailable`, `Stopped`."""
-    owner = attempt.directory.owner()
+    owner, left_bytes = attempt.directory.owner(), attempt.effective.disk_bytes
     tops = {WORKSPACE: attempt.directory.workspace, HOME: attempt.directory.home}
     links: list[tuple[Path, str]] = []
     source = _Checked(attempt.equipment.product.artifacts.open(session["key"]))
@@ -231,6 +263,7 @@ def _unpack(attempt: Attempt, session: dict[str, Any]) -> None:
         with tarfile.open(fileobj=cast(BinaryIO, source), mode="r|gz") as archive:
             for member in archive:
                 attempt.check()
+                _forget_members(archive)
                 target = _target(tops, member.name)
                 if member.issym():
                     links.append((target, member.linkname))
@@ -238,7 +271,10 @@ def _unpack(attempt: Attempt, session: dict[str, Any]) -> None:
                     target.mkdir(parents=True, exist_ok=True)
                     _give(target, owner.user_id, owner.group_id)
                 elif (content := archive.extractfile(member)) is not None:
-                    _write(target, content, member.mode & PERMISSIONS)
+                    left_bytes -= member.size
+                    if left_bytes < 0:
+                        raise OSError(errno.ENOSPC, "its files are larger together than vm.disk")
+                    _write(target, content, member.mode & PERMISSIONS, attempt.check)
                     _give(target, owner.user_id, owner.group_id)
         source.read_all()
         if source.sha256 != session["sha256"]:
@@ -258,10 +294,11 @@ def _target(tops: dict[str, Path], name: str) -> Path:
     return tops[top].joinpath(*rest)
 
 
-def _write(target: Path, content: Any, mode: int) -> None:
+def _write(target: Path, content: Any, mode: int, check: Callable[[], None]) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     with os.fdopen(os.open(target, flags, 0o600), "wb") as sink:
         while data := content.read(READ_BYTES):
+            check()
             sink.write(data)
         os.fchmod(sink.fileno(), mode)
 

@@ -111,6 +111,9 @@ class Signals:
             if changed:
                 self._changed.notify_all()
 
+    def waits_for_input(self) -> bool:
+        return self._asked_at is not None
+
     @property
     def force(self) -> bool:
         return self._force

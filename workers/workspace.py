@@ -171,6 +171,7 @@ class AttemptDirectory:
     def put_input(self, name: str, text: str) -> None:
         """Let a text appear in the inbox, whole or not at all. Raises `OSError`."""
         hidden = self.input / f".{name}"
+        hidden.unlink(missing_ok=True)  # a worker that died here left it, and nobody may write to it
         hidden.write_text(text, encoding="utf-8")
         hidden.chmod(0o444)
         hidden.rename(self.input / name)

@@ -199,7 +199,7 @@ if "worker" in sys.orig_argv:
 
     import workers.runner
 
-    def gate_script(*arguments):
+    def gate_script(*arguments, **more):
         def die():
             raise RuntimeError(f"forced in a thread: {arguments}")
 

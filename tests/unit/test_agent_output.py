@@ -127,6 +127,32 @@ def test_a_full_disk_costs_the_file_and_nothing_else(tmp_path: Path, monkeypatch
     assert heard.shown == b"one\n"
 
 
+def test_what_ends_a_file_that_is_not_whole_is_not_put_in_front_of_the_next_line(tmp_path: Path) -> None:
+    taking = output(tmp_path / "stream", limit_bytes=6)
+    taking.take(b"one\ntwo\nthr", AT)
+    assert not taking.is_whole
+    again = AgentOutput(Lines(), tmp_path / "stream", taking.size_bytes, 6, is_whole=taking.is_whole)
+    assert [one.body["text"] for one in again.take(b"ee\nfour\n", AT).records] == ["ee", "four"]
+    assert (tmp_path / "stream").read_bytes() == b"one\ntw"
+
+
+def test_a_line_that_was_begun_before_a_gap_does_not_eat_the_one_behind_it(tmp_path: Path) -> None:
+    taking = output(tmp_path / "stream")
+    taking.take(b'{"half', AT)
+    taking.sever()
+    assert [one.body["text"] for one in taking.take(b"whole\n", AT).records] == ["whole"]
+
+
+def test_a_line_of_very_many_parts_is_told_in_part(tmp_path: Path) -> None:
+    class Many(Lines):
+        def read(self, line: bytes, at: float) -> Told:  # noqa: ARG002
+            return Told([AgentEvent("line", {"text": f"{number}"}) for number in range(500)])
+
+    heard = output(tmp_path / "stream", Many()).take(b"x\n", AT)
+    assert len([one for one in heard.records if one.kind is Kind.EVENT]) == agent_output.MAX_LINE_EVENTS
+    assert "300 more parts" in heard.records[-1].body["message"]
+
+
 def test_the_last_lines_are_whole_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "stream"
     assert list(last_lines(file)) == []

@@ -6,6 +6,7 @@ import io
 import os
 import tarfile
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, BinaryIO, cast
@@ -22,12 +23,13 @@ from workers.session import NotKept, keep_session, restore_session, wants_keepin
 from workers.workspace import Owner
 
 FOREVER = 1e9
+MADE_AT = datetime(2026, 1, 29, 12, tzinfo=UTC)
 
 
 class Tried(SimpleNamespace):
     """As much of an attempt as keeping and restoring ask for. `said` is the task's log."""
 
-    def __init__(self, root: Path, store: DirectoryStore, *, limit: int = 1 << 30) -> None:
+    def __init__(self, root: Path, store: DirectoryStore, *, limit: int = 1 << 30, disk_bytes: int = 1 << 30) -> None:
         directory = SimpleNamespace(
             workspace=root / "workspace", home=root / "home", owner=lambda: Owner(os.getuid(), os.getgid())
         )
@@ -40,10 +42,12 @@ class Tried(SimpleNamespace):
             directory=directory,
             equipment=SimpleNamespace(product=product),
             claim=SimpleNamespace(task_id="task", attempt=1),
-            task=SimpleNamespace(resumed_from="earlier"),
+            effective=SimpleNamespace(disk_bytes=disk_bytes),
+            session_id="one",
+            task=SimpleNamespace(resumed_from="earlier", created_at=MADE_AT),
             agent=SimpleNamespace(session_paths=(".claude/projects", ".claude.json")),
             pump=None,
-            seen={"session_id": "one", "cost_usd": 0.5},
+            seen={"session_id": "--forged", "cost_usd": 0.5},
             commit="c0ffee",
             resumed=None,
             said=[],
@@ -84,7 +88,9 @@ def kept(attempt: Tried) -> dict[str, Any]:
 def restored(tmp_path: Path, store: DirectoryStore, found: object, monkeypatch: pytest.MonkeyPatch) -> Tried:
     later = Tried(tmp_path / "later", store)
     monkeypatch.setattr(
-        session.attempt_rows, "session_of", lambda _tx, task: (None, found) if task == "earlier" else None
+        session.attempt_rows,
+        "session_of",
+        lambda _tx, task, made_until: (None, found) if (task, made_until) == ("earlier", MADE_AT) else None,
     )
     restore_session(cast(Attempt, later))
     return later
@@ -148,7 +154,7 @@ def test_a_fault_of_the_task_s_disk_is_told_and_nothing_is_stored(
         raise OSError(5, "Input/output error")
 
     (earlier.directory.workspace / "file").write_text("x")
-    monkeypatch.setattr(session, "_add_entry", fails)
+    monkeypatch.setattr(session._Packer, "_add_entry", fails)
     with pytest.raises(NotKept, match="Input/output error"):
         kept(earlier)
     with pytest.raises(KeyError):
@@ -159,6 +165,36 @@ def test_the_time_for_it_is_bounded(earlier: Tried) -> None:
     (earlier.directory.workspace / "file").write_text("x")
     with pytest.raises(NotKept, match="collect_timeout"):
         keep_session(cast(Attempt, earlier), time.monotonic() - 1)
+
+
+def test_files_that_are_larger_than_they_take_on_the_disk_are_bounded_by_vm_disk(
+    tmp_path: Path, store: DirectoryStore
+) -> None:
+    sparse = Tried(tmp_path / "sparse", store, disk_bytes=1 << 20)
+    with (sparse.directory.workspace / "hole").open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(NotKept, match=r"larger together than vm\.disk"):
+        kept(sparse)
+
+
+def test_the_time_is_looked_at_while_a_file_is_read(earlier: Tried, monkeypatch: pytest.MonkeyPatch) -> None:
+    (earlier.directory.workspace / "file").write_bytes(b"x" * (5 << 20))
+    now = iter(range(1000))
+    monkeypatch.setattr(time, "monotonic", lambda: next(now))
+    with pytest.raises(NotKept, match="collect_timeout"):
+        keep_session(cast(Attempt, earlier), 20)
+
+
+def test_more_than_fits_is_not_restored_and_says_what_to_do(
+    tmp_path: Path, store: DirectoryStore, earlier: Tried, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (earlier.directory.workspace / "file").write_bytes(b"x" * 2000)
+    found = kept(earlier)
+    later = Tried(tmp_path / "later", store, disk_bytes=1000)
+    monkeypatch.setattr(session.attempt_rows, "session_of", lambda *_, **__: (None, found))
+    with pytest.raises(StepFailed) as failed:
+        restore_session(cast(Attempt, later))
+    assert "raise vm.disk" in failed.value.outcome.message
 
 
 def archived(store: DirectoryStore, *members: tarfile.TarInfo) -> dict[str, Any]:

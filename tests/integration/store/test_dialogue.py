@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from contextlib import ExitStack
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -14,6 +17,7 @@ from orchestrator.product import Product
 from orchestrator.services.send_input import InputClosed, answer, send_message
 from orchestrator.states import State
 from orchestrator.store import conversation
+from orchestrator.store.database import StoreUnavailable
 from tests.integration.store.given import talking
 from workers import dialogue
 from workers.attempt import Attempt
@@ -58,7 +62,7 @@ def attempt(product: Product, tmp_path: Path) -> Talking:
 def look(attempt: Talking, times: int = 1) -> bool:
     """What a worker that has just taken the attempt does in its first rounds; true when the conversation is over."""
     fresh = Dialogue(cast(Attempt, attempt))
-    return [fresh._look() for _ in range(times)][-1]
+    return [fresh.look_now() for _ in range(times)][-1]
 
 
 def asked(product: Product, claim: Claim) -> None:
@@ -93,6 +97,47 @@ def test_a_question_is_told_to_the_supervisor_until_it_is_answered(product: Prod
     look(attempt)
     attempt.signals.exited()
     assert attempt.signals.supervise(limits) is Verdict.EXITED
+
+
+def test_a_worker_that_takes_it_up_knows_at_once_how_long_it_has_waited(
+    product: Product, attempt: Talking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a task whose clock stands still while it waits would be over its time before anybody looked."""
+    monkeypatch.setattr(dialogue, "LOOK_SECONDS", 1e6)
+    attempt.manifest = SimpleNamespace(claude=SimpleNamespace(interactive=True))
+    attempt.undo, attempt.dialogue = ExitStack(), None
+    attempt.pause = lambda _: None
+    with product.database.write() as tx:
+        asked_at = clock.now() - timedelta(hours=5)
+        conversation.ask(tx, attempt.claim, [Question("q", asked_at, "question", "which?")])
+    faults = [StoreUnavailable("away")]
+    open_questions = conversation.open_questions
+
+    def away_once(*given: Any) -> list[Question]:
+        if faults:
+            raise faults.pop()
+        return open_questions(*given)
+
+    monkeypatch.setattr(dialogue.conversation, "open_questions", away_once)
+    with attempt.undo:
+        dialogue.start_dialogue(cast(Attempt, attempt))
+        attempt.signals.exited()
+        an_hour = Limits(time.monotonic() - 5 * 3600, 3600.0, None, input_timeout=1e6, pauses=True)
+        assert attempt.signals.supervise(an_hour) is Verdict.EXITED
+        assert attempt.signals.waits_for_input()
+
+
+def test_a_jump_of_the_wall_clock_ends_no_wait(
+    product: Product, attempt: Talking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    going = Dialogue(cast(Attempt, attempt))
+    asked(product, attempt.claim)
+    going.look_now()
+    now = clock.now
+    monkeypatch.setattr(dialogue.clock, "now", lambda: now() + timedelta(hours=1))
+    going.look_now()
+    attempt.signals.exited()
+    assert attempt.signals.supervise(Limits(time.monotonic(), 1e6, None, input_timeout=1800.0)) is Verdict.EXITED
 
 
 def test_it_ends_when_the_agent_rests_and_has_taken_in_all_messages(product: Product, attempt: Talking) -> None:

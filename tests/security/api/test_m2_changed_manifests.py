@@ -15,7 +15,7 @@ from tests.integration.api.test_manifest_attacks import JSON, YAML, alarm
 from tests.integration.api.waiting import chance
 from tests.security.api.mutations import mutated
 
-ANSWERS = {202, 400, 413, 415, 422}
+ANSWERS = {202, 400, 413, 415, 422, 507}
 
 
 @pytest.mark.parametrize("examples", [100, pytest.param(5000, marks=pytest.mark.security_long)])

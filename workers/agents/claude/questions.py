@@ -19,6 +19,9 @@ from workers.agents.port import AgentEvent, Told
 
 MAX_OPEN = 20
 """It asks a few at once at most; a program that writes to its output could forge any number."""
+MAX_ASKED = 1000
+MAX_INPUTS = 1000
+"""As many as a task takes."""
 # People are told to type it.
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 TEXT_BYTES = 16 << 10
@@ -38,6 +41,10 @@ def asked(seen: ClaudeSeen, said: Mapping[str, Any], at: float) -> Told:
     if len(seen.questions) >= MAX_OPEN and request_id not in seen.questions:
         seen.add_problem(f"more than {MAX_OPEN} questions wait at once: the rest is not asked")
         return Told()
+    if seen.asked >= MAX_ASKED:
+        seen.add_problem(f"it has asked {MAX_ASKED} times: nothing more is asked")
+        return Told()
+    seen.asked += 1
     seen.resting = False
     keep(seen.questions, request_id, name(request.get("tool_use_id")))
     question = _question(request_id, request, datetime.fromtimestamp(at, UTC))
@@ -66,7 +73,7 @@ def taken_in(seen: ClaudeSeen, said: Mapping[str, Any], _at: float) -> Told:
     if said.get("type") == "command_lifecycle":
         told_id = said.get("command_uuid") if said.get("state") in _OVER else None
     number = number_of(told_id)
-    if number is not None and number not in seen.taken:
+    if number is not None and number <= MAX_INPUTS and number not in seen.taken:
         seen.taken.append(number)
     return Told()
 

@@ -17,7 +17,7 @@ MAX_PROBLEMS = 20
 class ClaudeSeen(Seen):
     """`message_id` is the model's last answer, `servers` the last status of each MCP server, `questions` the tool call
     that each open question is about, `task_types` the kind of each work in the background. `resting`: a turn has ended,
-    and no other is known to begin.
+    and no other is known to begin. `asked` counts its questions.
     """
 
     message_id: str | None = None
@@ -25,6 +25,7 @@ class ClaudeSeen(Seen):
     questions: dict[str, str] = field(default_factory=dict)
     task_types: dict[str, str] = field(default_factory=dict)
     resting: bool = False
+    asked: int = 0
 
     @classmethod
     def load(cls, stored: Mapping[str, Any] | None) -> ClaudeSeen:
