@@ -10,15 +10,18 @@ from api.plain_text import escaped
 Body = Mapping[str, Any]
 
 
-def lines(body: Body) -> list[str] | None:
+def lines(body: Body, *, is_resumed: bool = False) -> list[str] | None:
     """What an event tells, in lines that a terminal shows as they are; None for one that is not an agent's.
 
-    What a helper of the agent says and does is indented. `body` comes from a log, which another version may have
+    What a helper of the agent says and does is indented. `is_resumed`: its task goes on from another, whose cost and
+    tokens the agent counts in. `body` comes from a log, which another version may have
     written: any member may be missing.
     """
     told = _WORDS.get(str(body.get("type")))
     if told is None:
         return None
+    if is_resumed and body.get("type") == "result":
+        return _result(body, " in this session")
     indent = "    " if body.get("parent_tool_use_id") else ""
     return [f"{indent}{line}" for line in told(body)]
 
@@ -94,9 +97,9 @@ def _background(body: Body) -> list[str]:
     return [f"  in the background, {_word(body, 'task_type')} {_word(body, 'status')}{what}"]
 
 
-def _result(body: Body) -> list[str]:
+def _result(body: Body, where: str = "") -> list[str]:
     used = usage_line(body)
-    counted = f": {used}" if used else ""
+    counted = f": {used}{where}" if used else ""
     if not body.get("is_error"):
         return [f"✓ the agent is done{counted}"]
     why = f" ({_word(body, 'reason')})" if body.get("reason") else ""

@@ -77,7 +77,7 @@ def get_task(task_id: str) -> Response:
     with parts().product.database.read() as tx:
         task = tasks.get(tx, task_id)
         attempts = attempt_rows.of_task(tx, task_id)
-        waiting = conversation.open_of(tx, [task_id])
+        waiting = conversation.open_of(tx, [task_id] if task and task.state is State.RUNNING else [])
     if task is None:
         raise TaskNotFound(task_id)
     return jsonify(views.details(task, attempts, waiting.get(task_id), clock.now()))

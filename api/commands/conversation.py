@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,7 +44,33 @@ def asked(question: Mapping[str, Any]) -> str:
 
 def how_to_answer(task_id: str, question: Mapping[str, Any]) -> str:
     """What to type to answer a question of a task."""
-    return f"answer with `sandbox task send {task_id} --question {escaped(str(question.get('id')))} --answer TEXT`"
+    # The id is the sandbox's word, and people paste this into a shell.
+    named = shlex.quote(escaped(str(question.get("id"))))
+    answer = "allow|deny" if question.get("kind") == "permission" else "TEXT"
+    return f"answer with `sandbox task send {shlex.quote(task_id)} --question {named} --answer {answer}`"
+
+
+def is_said(record: LogRecord) -> bool:
+    """True for what is a part of the conversation, or was printed beside it."""
+    if record.kind == "event" and lines(record.body) is not None:
+        return not is_routine(record.body)
+    return record.kind == "stderr"
+
+
+def last_of(read: Callable[[int], Iterable[LogRecord]], count: int) -> list[LogRecord]:
+    """The end of a log from the last `count` records of its conversation on. `read` gives the log's last so many lines.
+
+    Tools that did what they were to, state changes and the product's own words come in between, any number of them.
+    """
+    asked = 4 * count + 100
+    while True:
+        records = list(read(asked))
+        said = [index for index, record in enumerate(records) if is_said(record)]
+        if len(said) >= count:
+            return records[said[-count] :]
+        if len(records) < asked:
+            return records
+        asked *= 4
 
 
 def used_by_agent(task: Mapping[str, Any]) -> str | None:
@@ -56,7 +83,8 @@ def used_by_agent(task: Mapping[str, Any]) -> str | None:
 class ConversationPrinter:
     """Prints a log's records one by one as `LogPrinter` does, those of the agent as a conversation on stdout.
 
-    `live`: who reads may still answer what is asked; else only the question `waiting_for` is open.
+    `live`: who reads may still answer what is asked; else only the question `waiting_for` is open. `is_resumed`: the
+    agent counts what its session had used before, too.
     """
 
     output: Output
@@ -64,12 +92,13 @@ class ConversationPrinter:
     live: bool
     waiting_for: str | None = None
     marked: bool = False
+    is_resumed: bool = False
 
     def __post_init__(self) -> None:
         self._log = LogPrinter(self.output, marked=self.marked)
 
     def __call__(self, record: LogRecord) -> None:
-        told = lines(record.body) if record.kind == "event" else None
+        told = lines(record.body, is_resumed=self.is_resumed) if record.kind == "event" else None
         if told is None:
             self._log(record)
         elif not is_routine(record.body):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import click
 
+from api.client import LogRecord
 from api.commands.conversation import STREAMS as CONVERSATION
-from api.commands.conversation import ConversationPrinter, is_agents
+from api.commands.conversation import ConversationPrinter, is_agents, last_of
 from api.commands.options import Session, client_command, moment
 from api.commands.records import LogPrinter
 from orchestrator.states import TERMINAL
@@ -33,7 +36,11 @@ def streams(text: str) -> str:
 @click.command()
 @click.argument("task_id", metavar="ID")
 @click.option("--follow", "-f", is_flag=True, help="Go on until the task ends.")
-@click.option("--tail", type=click.IntRange(min=0), help="Begin with the last so many lines; 0 means all.")
+@click.option(
+    "--tail",
+    type=click.IntRange(min=0),
+    help="Begin with the last so many lines, of an agent with so many records of its conversation; 0 means all.",
+)
 @click.option(
     "--stream",
     type=streams,
@@ -86,9 +93,12 @@ def logs(
         printer = _conversation(session, task_id, follow=follow, marked=timestamps)
         stream = CONVERSATION if printer else None
     printer = printer or LogPrinter(session.output, marked=timestamps or stream == "events")
-    for record in session.client.logs(
-        task_id, follow=follow, tail=tail, stream=stream or "all", since=since, after=after, attempt=attempt
-    ):
+    read = partial(session.client.logs, task_id, stream=stream or "all", since=since, attempt=attempt)
+    if isinstance(printer, ConversationPrinter) and tail:
+        found = _end_of_conversation(read, tail, after, follow=follow)
+    else:
+        found = read(follow=follow, tail=tail, after=after)
+    for record in found:
         printer(record)
     printer.finish()
 
@@ -100,4 +110,18 @@ def _conversation(session: Session, task_id: str, *, follow: bool, marked: bool)
         return None
     question = task.get("input_required") or {}
     live = follow and task["state"] not in TERMINAL
-    return ConversationPrinter(session.output, task_id, live, question.get("id"), marked)
+    resumed = task.get("resumed_from") is not None
+    return ConversationPrinter(session.output, task_id, live, question.get("id"), marked, is_resumed=resumed)
+
+
+def _end_of_conversation(
+    read: Callable[..., Iterator[LogRecord]], tail: int, after: str | None, *, follow: bool
+) -> Iterator[LogRecord]:
+    """The last `tail` records of a conversation with what lies between and behind them; then what comes."""
+    past = last_of(lambda count: read(follow=False, tail=count, after=after), tail)
+    if not follow:
+        yield from past
+        return
+    known = [record for record in past if record.kind != "end"]
+    yield from known
+    yield from read(follow=True, after=known[-1].cursor if known else after)

@@ -87,8 +87,9 @@ def _shown(
     """What prints the log, and the streams that it wants."""
     if not patience.follow:
         return _PhasePrinter(session, task_id), "events"
-    if session.output.form == "text" and is_agents(session.client.get(task_id)):
-        return ConversationPrinter(session.output, task_id, live=True), CONVERSATION
+    if session.output.form == "text" and is_agents(task := session.client.get(task_id)):
+        resumed = task.get("resumed_from") is not None
+        return ConversationPrinter(session.output, task_id, live=True, is_resumed=resumed), CONVERSATION
     return LogPrinter(session.output), "all"
 
 

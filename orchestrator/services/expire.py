@@ -11,7 +11,7 @@ from orchestrator import clock, journal
 from orchestrator.models import Kind, NewRecord
 from orchestrator.product import Product
 from orchestrator.services.purge import lock, log_prefix, session_prefix, storage_prefix
-from orchestrator.store import artifacts, segments
+from orchestrator.store import artifacts, conversation, segments
 from orchestrator.store import attempts as attempt_rows
 from orchestrator.store.expiry import is_held
 from orchestrator.store.tables import artifacts as artifact_table
@@ -36,9 +36,9 @@ OF_A_TASK = (
 
 
 def expire_log(product: Product, task_id: str, age: timedelta) -> None:
-    """Remove the log of an ended task, and say so in its place; its state changes stay. Idempotent.
+    """Remove the log of an ended task with what was asked and sent, and say so in its place; its state changes stay.
 
-    Raises `StoreUnavailable`, `ArtifactStoreUnavailable`.
+    Idempotent. Raises `StoreUnavailable`, `ArtifactStoreUnavailable`.
     """
     product.artifacts.delete_prefix(log_prefix(task_id))  # first: one that broke off is seen, and repeated
     with product.database.write() as tx:
@@ -47,6 +47,7 @@ def expire_log(product: Product, task_id: str, age: timedelta) -> None:
         removed = tx.execute(sa.select(tasks.c.output_bytes, tasks.c.attempt).where(tasks.c.id == task_id)).one()
         journal.delete_of(tx, task_id)
         segments.delete_of(tx, task_id)
+        conversation.delete_of(tx, task_id)
         message = (
             f"the log of this task ({removed.output_bytes} bytes of output) was removed: it ended more than "
             f"SANDBOX_LOG_RETENTION_DAYS={age.days} days ago"

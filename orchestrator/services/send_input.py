@@ -22,7 +22,11 @@ log = logging.getLogger(__name__)
 
 MAX_INPUTS = 1000
 """Of one task."""
+MAX_INPUT_BYTES = 16 << 20
+"""Of one task, all texts and answers together."""
 MAX_TEXT_BYTES = 1 << 20
+NAMED = 20
+"""Of more open questions than these, an error names no more."""
 TOLD_BYTES = 64 << 10
 """So much of a text is in its record of the journal."""
 
@@ -42,13 +46,15 @@ class NotInteractive(Exception):
 
 
 class InputClosed(Exception):
-    """The agent of the present attempt takes nothing more: it is done, and its end is near."""
+    """The agent of the present attempt takes nothing more: its end is near."""
 
     def __init__(self, task: Task) -> None:
-        super().__init__(
-            f"task {task.id} takes no input any more: its agent is done, and the task is about to end; go on with "
-            f"`sandbox task resume {task.id} PROMPT` then if its session is kept"
-        )
+        why = "its agent is done, and the task is about to end"
+        if task.cancellation is not None:
+            why = "it is being cancelled"
+        elif task.state is State.COMPLETING:
+            why = "its agent has ended, and the task is about to"
+        super().__init__(f"task {task.id} takes no input any more: {why}; when it has ended, {_go_on(task)}")
 
 
 class NotWaitingForInput(Exception):
@@ -60,8 +66,8 @@ class TooManyInputs(Exception):
 
     def __init__(self, task: Task) -> None:
         super().__init__(
-            f"task {task.id} was sent {MAX_INPUTS} messages and answers, as many as a task takes; let it end, and go "
-            "on in another one"
+            f"task {task.id} takes {MAX_INPUTS:,} messages and answers, of {MAX_INPUT_BYTES >> 20} MiB in all, and "
+            "this one would be more; let it end, and go on in another one"
         )
 
 
@@ -128,6 +134,9 @@ def _send(
         if number > MAX_INPUTS:
             raise TooManyInputs(task)
         given = make(tx, task, number, at)
+        size = len((given.text or given.answer or "").encode())
+        if conversation.sent_bytes(tx, task_id) + size > MAX_INPUT_BYTES:
+            raise TooManyInputs(task)
         conversation.send(tx, task_id, task.attempt, given, by)
         journal.append(tx, task.claim, [NewRecord(Kind.EVENT, at, body=_told(given, by))])
     log.info("input stored", extra={"task": task_id, "number": given.number, "by": by})
@@ -136,31 +145,36 @@ def _send(
 
 def _check_open(task: Task) -> None:
     if task.is_terminal:
-        raise AlreadyTerminal(task, f"; go on with `sandbox task resume {task.id} PROMPT` if its session is kept")
+        raise AlreadyTerminal(task, f"; {_go_on(task)}" if "claude" in task.definition else "")
     claude = Manifest.from_definition(task.definition).claude
     if claude is None or not claude.interactive:
         raise NotInteractive(task)
     # A task that is pending again is given what is sent in its next attempt.
     done = task.state is not State.PENDING and task.input_closed == task.attempt
-    if done or task.state is State.COMPLETING:
+    if done or task.state is State.COMPLETING or task.cancellation is not None:
         raise InputClosed(task)
 
 
 def _question(tx: sa.Connection, task: Task, question_id: str | None) -> Question:
     # What an attempt that was lost had asked may come late, when the task waits for its next one.
-    waiting = conversation.open_questions(tx, task.id, task.attempt) if task.state is State.RUNNING else []
-    if question_id is None and len(waiting) > 1:
-        ids = ", ".join(one.id for one in waiting)
+    waiting = []
+    if task.state is State.RUNNING:
+        waiting = conversation.open_questions(tx, task.id, task.attempt, question_id=question_id)
+    if len(waiting) > 1:
+        ids = ", ".join(one.id for one in waiting[:NAMED]) + (", …" if len(waiting) > NAMED else "")
         raise InvalidInput("id", f"task {task.id} waits for answers to {len(waiting)} questions: name one in id: {ids}")
-    found = [one for one in waiting if question_id in (None, one.id)]
-    if found:
-        return found[0]
-    fate = conversation.fate_of(tx, task.id, task.attempt, question_id) if question_id else None
-    why = f"question {question_id} is not open: {fate}" if fate else "nobody asked for this answer"
+    if waiting:
+        return waiting[0]
+    fate = conversation.fate_of(tx, task.id, task.attempt, question_id)
+    why = f"question {question_id or '(the last one)'} is not open: {fate}" if fate else "nobody asked for this answer"
     raise NotWaitingForInput(
         f"task {task.id}: {why}; `sandbox task status {task.id}` shows what it waits for, and a message can be sent at "
         "any time"
     )
+
+
+def _go_on(task: Task) -> str:
+    return f"go on with `sandbox task resume {task.id} PROMPT` if its session is kept"
 
 
 def _told(given: Input, by: str) -> dict[str, Any]:

@@ -6,6 +6,8 @@ import hashlib
 import json
 import logging
 import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
@@ -37,28 +39,39 @@ class InsufficientResources(Exception):
         self.best = best
 
 
+@dataclass(frozen=True, slots=True)
+class GoingOn:
+    """That a task is to go on from the task `task_id`. `find` looks for what it left, in the transaction that stores
+    the new task: nobody else can have its id by then."""
+
+    task_id: str
+    find: Callable[[sa.Connection], Resumption]
+
+
 def submit(
     product: Product,
     manifest: Manifest,
     *,
     idempotency_key: str | None = None,
     rerun_of: str | None = None,
-    resumed: Resumption | None = None,
+    going_on: GoingOn | None = None,
     by: Caller = ANYBODY,
 ) -> Task:
     """Store a task of `by`'s owner as pending, place what can be placed, and return it as stored.
 
     Raises `DuplicateTask`, `TaskIdTaken` (by a task that `by` may not see), `IdempotencyKeyReused`,
-    `InsufficientResources`, `InvalidManifest` (unknown parent), `StoreUnavailable`; nothing is stored then.
+    `InsufficientResources`, `InvalidManifest` (unknown parent), `StoreUnavailable`, and what `going_on.find` does;
+    nothing is stored then.
     """
-    at = clock.now()
     task_id = manifest.id or str(uuid.uuid4())
-    fingerprint = _fingerprint(manifest, resumed)
+    fingerprint = _fingerprint(manifest, going_on)
     with product.database.write() as tx:
         take_turn(tx)
+        at = clock.now()
         earlier = _earlier(tx, by, idempotency_key, fingerprint, manifest)
         if earlier is not None:
             return earlier
+        resumed = going_on.find(tx) if going_on else None
         _check_parent(tx, by, manifest)
         _check_capacity(tx, manifest)
         message = "accepted; waits for a worker"
@@ -112,8 +125,9 @@ def _check_capacity(tx: sa.Connection, manifest: Manifest) -> None:
         raise InsufficientResources(why, demand.requested, best)
 
 
-def _fingerprint(manifest: Manifest, resumed: Resumption | None) -> str:
-    return _fingerprint_of({**manifest.definition, "resumed_from": resumed.task_id} if resumed else manifest.definition)
+def _fingerprint(manifest: Manifest, going_on: GoingOn | None) -> str:
+    definition = manifest.definition
+    return _fingerprint_of({**definition, "resumed_from": going_on.task_id} if going_on else definition)
 
 
 def _fingerprint_of(body: dict[str, Any]) -> str:

@@ -43,9 +43,17 @@ def get(tx: sa.Connection, task_id: str, number: int) -> Attempt | None:
     return rows.attempt(row) if row else None
 
 
-def session_of(tx: sa.Connection, task_id: str) -> tuple[Attempt, dict[str, Any]] | None:
-    """The newest attempt of a task whose agent's session is stored, and that session (`Attempt.session`)."""
+def session_of(
+    tx: sa.Connection, task_id: str, *, made_until: datetime | None = None
+) -> tuple[Attempt, dict[str, Any]] | None:
+    """The newest attempt of a task whose agent's session is stored, and that session (`Attempt.session`).
+
+    `made_until`: when the task was made that names this one. A younger one has its id again after retention, and may
+    be somebody else's: there is no session of it.
+    """
     query = sa.select(table).where(table.c.task_id == task_id, table.c.session.is_not(None))
+    if made_until is not None:
+        query = query.where(sa.exists().where(tasks.c.id == table.c.task_id, tasks.c.created_at <= made_until))
     row = tx.execute(query.order_by(table.c.number.desc()).limit(1)).mappings().first()
     return (rows.attempt(row), row["session"]) if row else None
 

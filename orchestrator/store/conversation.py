@@ -18,6 +18,8 @@ from orchestrator.journal import StaleClaim
 from orchestrator.models import Claim, Input, Question
 from orchestrator.store.tables import attempts, inputs, questions, tasks
 
+MOST_OPEN = 200
+"""Of the questions of one attempt, so many are looked at."""
 # Literals, as in the partial index.
 _OPEN = (questions.c.answered_at.is_(None), questions.c.withdrawn_at.is_(None))
 
@@ -54,41 +56,49 @@ def abandon(tx: sa.Connection, claim: Claim, at: datetime) -> None:
     tx.execute(questions.update().where(*_of(claim.task_id, claim.attempt), *_OPEN).values(withdrawn_at=at))
 
 
-def open_questions(tx: sa.Connection, task_id: str, attempt: int) -> list[Question]:
-    """What the agent of an attempt waits for, oldest first."""
-    query = sa.select(questions).where(*_of(task_id, attempt), *_OPEN)
-    return [_question(row) for row in tx.execute(query.order_by(*_FIRST)).mappings()]
+def open_questions(tx: sa.Connection, task_id: str, attempt: int, *, question_id: str | None = None) -> list[Question]:
+    """What the agent of an attempt waits for, oldest first, at most `MOST_OPEN`; `question_id`: that one alone."""
+    query = sa.select(questions).where(*_of(task_id, attempt), *_OPEN).order_by(*_FIRST).limit(MOST_OPEN)
+    if question_id is not None:
+        query = query.where(questions.c.id == question_id)
+    return [_question(row) for row in tx.execute(query).mappings()]
 
 
 def open_of(tx: sa.Connection, task_ids: Sequence[str]) -> dict[str, Question]:
-    """The first thing that each of these tasks waits for in its present attempt; those that wait for nothing are left
-    out."""
+    """The first thing that each of these tasks waits for in its present attempt, without its `request`; those that
+    wait for nothing are left out."""
     if not task_ids:
         return {}
     # An attempt may have been ended by a reaper of the version before, which withdraws nothing.
     live = sa.exists().where(
-        tasks.c.id == questions.c.task_id,
-        tasks.c.attempt == questions.c.attempt,
-        attempts.c.task_id == questions.c.task_id,
-        attempts.c.number == questions.c.attempt,
-        attempts.c.finished_at.is_(None),
+        attempts.c.task_id == tasks.c.id, attempts.c.number == tasks.c.attempt, attempts.c.finished_at.is_(None)
     )
-    query = sa.select(questions).where(questions.c.task_id.in_(task_ids), *_OPEN, live)
-    found: dict[str, Question] = {}
-    for row in tx.execute(query.order_by(*_FIRST)).mappings():
-        found.setdefault(row["task_id"], _question(row))
-    return found
+    one = questions.alias()
+    still_open = (one.c.answered_at.is_(None), one.c.withdrawn_at.is_(None))
+    mine = (one.c.task_id == tasks.c.id, one.c.attempt == tasks.c.attempt)
+    first = sa.select(one.c.id).where(*mine, *still_open).order_by(one.c.asked_at, one.c.id).limit(1)
+    shown = [questions.c[name] for name in ("task_id", "id", "asked_at", "kind", "text", "options")]
+    query = (
+        sa.select(*shown)
+        .join_from(tasks, questions, (questions.c.task_id == tasks.c.id) & (questions.c.attempt == tasks.c.attempt))
+        .where(tasks.c.id.in_(task_ids), live, questions.c.id == first.correlate(tasks).scalar_subquery())
+    )
+    return {row["task_id"]: _question(row) for row in tx.execute(query).mappings()}
 
 
-def fate_of(tx: sa.Connection, task_id: str, attempt: int, question_id: str) -> str | None:
-    """In words, why a question is not open; None when it was never asked."""
-    query = sa.select(questions.c.answered_at, questions.c.withdrawn_at)
-    row = tx.execute(query.where(*_of(task_id, attempt), questions.c.id == question_id)).first()
+def fate_of(tx: sa.Connection, task_id: str, attempt: int, question_id: str | None) -> str | None:
+    """In words, why a question is not open; None when it was never asked. Without an id: of the last one asked."""
+    query = sa.select(questions.c.answered_at, questions.c.withdrawn_at).where(*_of(task_id, attempt))
+    if question_id is not None:
+        query = query.where(questions.c.id == question_id)
+    row = tx.execute(query.order_by(questions.c.asked_at.desc(), questions.c.id.desc()).limit(1)).first()
     if row is None:
         return None
     if row.answered_at is not None:
-        return f"it was answered at {clock.text(row.answered_at)}"
-    return f"the agent withdrew it at {clock.text(row.withdrawn_at)}"
+        return f"it is answered already, at {clock.text(row.answered_at)}"
+    if row.withdrawn_at is not None:
+        return f"the agent withdrew it at {clock.text(row.withdrawn_at)}"
+    return "the agent that asked has ended"
 
 
 def send(tx: sa.Connection, task_id: str, attempt: int, given: Input, sent_by: str) -> None:
@@ -109,6 +119,15 @@ def send(tx: sa.Connection, task_id: str, attempt: int, given: Input, sent_by: s
     if given.question_id is not None:
         where = (*_of(task_id, attempt), questions.c.id == given.question_id)
         tx.execute(questions.update().where(*where).values(answered_at=given.at))
+
+
+def sent_bytes(tx: sa.Connection, task_id: str) -> int:
+    """The size of all texts and answers that the task was sent."""
+    said = sa.func.coalesce(inputs.c.text, inputs.c.answer, "")
+    size = (
+        sa.func.octet_length(said) if tx.dialect.name == "postgresql" else sa.func.length(sa.cast(said, sa.LargeBinary))
+    )
+    return int(tx.scalar(sa.select(sa.func.sum(size)).where(inputs.c.task_id == task_id)) or 0)
 
 
 def next_number(tx: sa.Connection, task_id: str) -> int:
@@ -171,7 +190,7 @@ def _given_to(claim: Claim) -> tuple[sa.ColumnElement[bool], ...]:
 
 
 def _question(row: sa.RowMapping) -> Question:
-    known: dict[str, Any] = {name: row[name] for name in ("id", "asked_at", "kind", "text", "request")}
+    known: dict[str, Any] = {name: row[name] for name in ("id", "asked_at", "kind", "text", "request") if name in row}
     return Question(**known, options=tuple(row["options"]))
 
 

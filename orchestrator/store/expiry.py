@@ -39,7 +39,8 @@ _KNOWN = attempts.c.worker == workers.c.name
 _HELD = sa.exists().where(_OF_TASK, attempts.c.preserved, _KNOWN)
 """A host has its sandbox. Of a worker that was removed nobody would ever hear that it is gone."""
 _LEFT = sa.exists().where(_OF_TASK, attempts.c.uncollected, _KNOWN)
-_SAID = sa.exists().where(records.c.task_id == tasks.c.id, records.c.kind == Kind.OUTPUT.value)
+_WORDS = (Kind.OUTPUT.value, Kind.EVENT.value)
+_SAID = sa.exists().where(records.c.task_id == tasks.c.id, records.c.kind.in_(_WORDS))
 _ARCHIVED = sa.exists().where(log_segments.c.task_id == tasks.c.id)
 _STORED = sa.exists().where(artifacts.c.task_id == tasks.c.id)
 _RESUMABLE = sa.exists().where(_OF_TASK, attempts.c.session.is_not(None))
@@ -61,7 +62,7 @@ def to_archive(tx: sa.Connection, span: Span, limit: int) -> list[Due]:
 
 
 def with_log(tx: sa.Connection, span: Span, limit: int) -> list[Due]:
-    """Tasks that have output."""
+    """Tasks that have output, or the words of an agent."""
     return _page(tx, span, limit, tasks.c.purged_at.is_(None), _SAID | _ARCHIVED)
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from orchestrator.store.tables import EPOCH, attempts, labels, questions, tasks
+from orchestrator.store.tables import EPOCH, attempts, inputs, labels, questions, tasks
 
 
 def mend(tx: sa.Connection) -> None:
-    """Fill in what lists and metrics look for, and withdraw what agents asked whose attempts they ended.
+    """Fill in what lists and metrics look for; withdraw what agents asked whose attempts they ended; remove what was
+    asked and sent in tasks that they purged.
 
     Placement mends what it needs by itself (`queue.class_unclassed`).
     """
@@ -22,3 +23,6 @@ def mend(tx: sa.Connection) -> None:
     still_open = (questions.c.answered_at.is_(None), questions.c.withdrawn_at.is_(None))
     of_ended = ended.where(attempts.c.finished_at.is_not(None)).exists()
     tx.execute(questions.update().where(*still_open, of_ended).values(withdrawn_at=ended.scalar_subquery()))
+    for table in (questions, inputs):
+        purged = sa.exists().where(tasks.c.id == table.c.task_id, tasks.c.purged_at.is_not(None))
+        tx.execute(table.delete().where(purged))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator
 from typing import Any
 
@@ -73,8 +74,26 @@ def test_an_agents_log_is_a_conversation(talked: FakeApi) -> None:
 
 def test_the_end_of_a_conversation_counts_what_is_shown(talked: FakeApi) -> None:
     ran = sandbox("task", "logs", "t", "--tail", "2", server=talked.url)
-    assert ran.out.splitlines() == ["✓ the agent is done: 3 turns, $0.2500"]
+    assert ran.out.splitlines() == SHOWN[-2:]
     assert ran.err.splitlines() == ["running -> completed"]
+    talked.records["t"][-2:-2] = [event("tool_result", tool="Bash", is_error=False)] * 1000
+    ran = sandbox("task", "logs", "t", "--tail", "3", "--timestamps", server=talked.url)
+    assert [text.split("] ")[-1] for text in ran.out.splitlines()] == [*SHOWN[-5:], "running -> completed"]
+    assert sandbox("task", "logs", "t", "--tail", "99", server=talked.url).out.splitlines() == SHOWN
+
+
+def test_who_begins_with_the_end_of_a_conversation_can_stay_with_it(talked: FakeApi) -> None:
+    ran = sandbox("task", "logs", "t", "--tail", "1", "--follow", server=talked.url)
+    assert ran.out.splitlines() == SHOWN[-1:]
+    assert ran.err.splitlines() == ["running -> completed"]
+    (history, followed) = (dict(one.query) for one in talked.requests("GET", "/logs"))
+    assert ("follow" in history, followed["follow"], followed["after"]) == (False, "true", "12")
+
+
+def test_what_the_agent_of_a_resumed_task_counts_is_said_to_be_the_session_s(talked: FakeApi) -> None:
+    talked.tasks["t"] = task("t", "completed", **AGENT, resumed_from="t0")
+    ran = sandbox("task", "logs", "t", server=talked.url)
+    assert ran.out.splitlines()[-1] == f"{SHOWN[-1]} in this session"
 
 
 def test_the_raw_stream_is_what_the_program_printed(talked: FakeApi) -> None:
@@ -304,6 +323,15 @@ def test_a_hostile_question_cannot_repaint_the_terminal(api: FakeApi) -> None:
         ran = sandbox("task", verb, "t", server=api.url)
         assert "\x1b" not in ran.out + ran.err
         assert "\x07" not in ran.out + ran.err
+
+
+def test_an_id_from_the_sandbox_is_quoted_in_the_command_that_people_are_told_to_type(api: FakeApi) -> None:
+    hostile = {**QUESTION, "id": "q`id`; $(id) 'x", "kind": "permission"}
+    api.tasks["t"] = task("t", "running", **AGENT, input_required=hostile)
+    found = sandbox("task", "status", "t", server=api.url).out
+    command = found.split("to answer:")[1].split("answer with `")[1].split("`\n")[0]
+    words = ["sandbox", "task", "send", "t", "--question", hostile["id"], "--answer", "allow|deny"]
+    assert shlex.split(command) == words
 
 
 def test_the_server_s_own_words_of_a_refusal_are_shown(talked: FakeApi, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,8 +17,9 @@ from orchestrator.models import Claim, Kind, NewRecord, Question
 from orchestrator.product import Product
 from orchestrator.services import claim as claims
 from orchestrator.services.send_input import MAX_INPUTS
-from orchestrator.store import agent_progress, audit, conversation
+from orchestrator.store import agent_progress, attempts, audit, conversation
 from orchestrator.store.tables import inputs
+from orchestrator.store.tables import tasks as task_table
 from tests.integration.api import openapi
 from tests.integration.api.conftest import CheckedClient
 from tests.integration.api.installation import MANIFEST, BuildHost
@@ -76,7 +77,7 @@ def test_an_answer_is_taken_once_and_the_question_is_gone(
     assert response.json == {"task_id": claim.task_id, "number": 1, "message": message}
     assert read(client, claim.task_id)["input_required"] is None
     body = assert_error(send(client, claim.task_id, {"id": "q1", "answer": "blue"}), 409, "not_waiting_for_input")
-    assert "it was answered at" in str(body["message"])
+    assert "it is answered already, at" in str(body["message"])
     with product.database.read() as tx:
         (given,) = conversation.inputs_after(tx, claim, 0)
     assert (given.answer, given.request) == ("red", QUESTION.request)
@@ -149,6 +150,10 @@ def test_each_refusal_of_an_input_has_its_code(
     with product.database.write() as tx:
         assert conversation.close(tx, claim, 0)
     assert_error(send(client, claim.task_id, hello), 409, "input_closed")
+    cancelled = host.run(str(client.submit(AGENT).json["task_id"]))  # type: ignore[index]
+    client.delete(f"{TASKS}/{cancelled.task_id}?wait=0")
+    refused = assert_error(send(client, cancelled.task_id, hello), 409, "input_closed")
+    assert "it is being cancelled" in str(refused["message"])
     host.exit(claim)
     refused = assert_error(send(client, claim.task_id, hello), 409, "task_already_terminal")
     assert refused["task_state"] == "completed"
@@ -191,6 +196,15 @@ def test_only_a_tasks_owner_talks_to_its_agent_whatever_else_others_may(
         (headers_of(product, "root", Scope.ADMIN), 202),
     ):
         assert send(client, task_id, {"text": "hello"}, headers=headers).status_code == status
+
+
+def test_a_question_that_comes_late_is_shown_nowhere(client: CheckedClient, product: Product, task_id: str) -> None:
+    with product.database.write() as tx:
+        conversation.ask(tx, Claim(task_id, 1, 1), [QUESTION])
+        attempts.insert(tx, Claim(task_id, 1, 1), "w", AT)
+        tx.execute(task_table.update().values(attempt=1))
+    assert read(client, task_id)["input_required"] is None
+    assert [one["input_required"] for one in client.get(TASKS).json["tasks"]] == [None]  # type: ignore[index]
 
 
 # --- what a task says of its agent

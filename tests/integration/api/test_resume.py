@@ -146,3 +146,16 @@ def test_only_a_tasks_owner_goes_on_from_it_and_the_trail_says_so(
     with product.database.read() as tx:
         found = [(one.owner, one.subject, one.status) for one in audit.find(tx, action="task.resume")]
     assert found[-2:] == [("alice", old, 202), ("root", old, 202)]
+
+
+def test_who_may_read_a_resumed_task_does_not_get_its_session_by_a_rerun(
+    client: CheckedClient, product: Product, host: BuildHost
+) -> None:
+    alice = headers_of(product, "alice")
+    resumed = resume(client, ended(client, host, alice), headers=alice).json["task_id"]  # type: ignore[index]
+    auditor = headers_of(product, "bob", Scope.TASK_CREATE, Scope.TASK_READ_ALL)
+    refused = assert_error(client.post(f"{TASKS}/{resumed}/rerun", headers=auditor), 409, "session_not_kept")
+    assert "is not yours to go on from" in str(refused["message"])
+    patch = {"json": {"claude": None, "run": {"script": "env"}}, "headers": alice}
+    assert_error(client.post(f"{TASKS}/{resumed}/rerun", **patch), 400, "invalid_manifest")
+    assert client.post(f"{TASKS}/{resumed}/rerun", headers=alice).status_code == 202

@@ -18,10 +18,10 @@ from orchestrator.journal import StaleClaim
 from orchestrator.models import Claim, Input, Kind, Question
 from orchestrator.outcomes import of_exit
 from orchestrator.product import Product
-from orchestrator.services.cancel import AlreadyTerminal, TaskNotFound
+from orchestrator.services.cancel import AlreadyTerminal, TaskNotFound, Wish, cancel
 from orchestrator.services.claim import advance
 from orchestrator.services.conclude import conclude, lose
-from orchestrator.services.expire import forget
+from orchestrator.services.expire import expire_log, forget
 from orchestrator.services.place import take_turn
 from orchestrator.services.purge import purge
 from orchestrator.services.send_input import (
@@ -38,6 +38,7 @@ from orchestrator.services.send_input import (
 )
 from orchestrator.states import Event, State
 from orchestrator.store import agent_progress, conversation, older_version
+from orchestrator.store.conversation import MOST_OPEN
 from orchestrator.store.database import Database
 from orchestrator.store.tables import inputs, questions
 from tests.integration.store.given import claimed, now, registered, running, submitted, talking, together
@@ -105,7 +106,7 @@ def test_what_is_withdrawn_is_not_open_and_what_was_answered_stays_answered(prod
         conversation.withdraw(tx, claim, ["q1", "q2", "unknown"], AT)
     assert waiting(product) == ["q3"]
     with product.database.read() as tx:
-        assert "answered at" in str(conversation.fate_of(tx, "t", 1, "q2"))
+        assert "answered already, at" in str(conversation.fate_of(tx, "t", 1, "q2"))
         assert conversation.fate_of(tx, "t", 1, "q1") == "the agent withdrew it at 2026-01-29T12:00:00.000000Z"
         assert conversation.fate_of(tx, "t", 1, "unknown") is None
 
@@ -132,7 +133,7 @@ def test_an_agent_that_has_ended_waits_for_nothing(
     claim = talking(product, lifecycle=lifecycle)
     asked(product, claim, question())
     with product.database.read() as tx:
-        assert conversation.open_of(tx, ["t"]) == {"t": question()}
+        assert conversation.open_of(tx, ["t"]) == {"t": question(request={})}
     end(product, claim)
     assert waiting(product) == []
     with product.database.read() as tx:
@@ -148,8 +149,8 @@ def test_each_task_shows_the_first_thing_its_present_attempt_waits_for(product: 
     talking(product, "silent")
     with product.database.read() as tx:
         assert conversation.open_of(tx, ["t", "other", "silent", "unknown"]) == {
-            "t": question(1, 1),
-            "other": question(5),
+            "t": question(1, 1, request={}),
+            "other": question(5, request={}),
         }
         assert conversation.open_of(tx, []) == {}
 
@@ -245,8 +246,19 @@ def test_what_a_lost_attempt_had_asked_and_comes_late_is_not_waited_for(product:
     asked(product, claim, question())
     with product.database.read() as tx:
         assert conversation.open_of(tx, ["t"]) == {}
-    with pytest.raises(NotWaitingForInput, match="nobody asked"):
+    for named in (None, "q1"):
+        with pytest.raises(NotWaitingForInput, match=r"question .* is not open: the agent that asked has ended"):
+            answer(product, "t", named, "a", "alice")
+
+
+def test_of_very_many_questions_the_first_are_looked_at_and_each_can_be_answered(product: Product) -> None:
+    claim = talking(product)
+    asked(product, claim, *(question(number, number) for number in range(MOST_OPEN + 5)))
+    assert waiting(product) == [f"q{number}" for number in range(MOST_OPEN)]
+    with pytest.raises(InvalidInput, match=r"q18, q19, …$"):
         answer(product, "t", None, "a", "alice")
+    last = f"q{MOST_OPEN + 4}"
+    assert answer(product, "t", last, "a", "alice").question_id == last
 
 
 def test_of_several_open_questions_one_must_be_named(product: Product) -> None:
@@ -285,9 +297,9 @@ def test_an_answer_nobody_asked_for_or_asked_before_is_refused_with_why(product:
     with pytest.raises(NotWaitingForInput, match="nobody asked for this answer"):
         answer(product, "t", "q7", "a", "alice")
     answer(product, "t", "q1", "a", "alice")
-    with pytest.raises(NotWaitingForInput, match="question q1 is not open: it was answered at"):
+    with pytest.raises(NotWaitingForInput, match="question q1 is not open: it is answered already, at"):
         answer(product, "t", "q1", "b", "bob")
-    with pytest.raises(NotWaitingForInput, match="nobody asked"):
+    with pytest.raises(NotWaitingForInput, match=r"question \(the last one\) is not open: it is answered already"):
         answer(product, "t", None, "b", "bob")
     assert [one.answer for one in given_to(product, claim)] == ["a"]
 
@@ -306,7 +318,7 @@ def test_only_an_interactive_agent_takes_input_and_the_refusal_says_what_to_do(p
 def test_an_agent_that_has_ended_takes_nothing(product: Product) -> None:
     claim = talking(product)
     ended(product, claim)
-    with pytest.raises(InputClosed, match="its agent is done"):
+    with pytest.raises(InputClosed, match="its agent has ended, and the task is about to"):
         send_message(product, "t", "hi", "alice")
     conclude(product, claim, of_exit(0, oom_killed=False))
     with pytest.raises(AlreadyTerminal, match="it is completed; go on with `sandbox task resume t PROMPT`"):
@@ -316,13 +328,46 @@ def test_an_agent_that_has_ended_takes_nothing(product: Product) -> None:
     assert given_to(product, claim) == []
 
 
+def test_a_command_that_has_ended_is_not_said_to_have_a_session(product: Product) -> None:
+    registered(product)
+    conclude(product, running(product, "command", until=State.COMPLETING), of_exit(0, oom_killed=False))
+    with pytest.raises(AlreadyTerminal, match=r"it is completed$"):
+        send_message(product, "command", "hi", "alice")
+
+
+def test_a_task_that_is_being_cancelled_takes_nothing(product: Product) -> None:
+    claim = talking(product)
+    asked(product, claim, question())
+    cancel(product, "t", Wish("bob"))
+    assert now(product, "t").state is State.RUNNING
+    with pytest.raises(InputClosed, match="it is being cancelled"):
+        send_message(product, "t", "hi", "alice")
+    with pytest.raises(InputClosed, match="it is being cancelled"):
+        answer(product, "t", "q1", "a", "alice")
+    assert given_to(product, claim) == []
+
+
+def test_a_task_takes_so_many_bytes(product: Product, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orchestrator.services.send_input.MAX_INPUT_BYTES", 10)
+    claim = talking(product)
+    asked(product, claim, question())
+    send_message(product, "t", "éééé", "alice")
+    with pytest.raises(TooManyInputs):
+        send_message(product, "t", "éé", "alice")
+    answer(product, "t", None, "a", "alice")
+    send_message(product, "t", "z", "alice")
+    with pytest.raises(TooManyInputs):
+        send_message(product, "t", "z", "alice")
+    assert len(given_to(product, claim)) == 3
+
+
 def test_a_task_takes_a_thousand_inputs(product: Product) -> None:
     claim = talking(product)
     with product.database.write() as tx:
         row = {"task_id": "t", "at": AT, "attempt": 1, "text": "x", "request": {}, "sent_by": "a"}
         tx.execute(inputs.insert(), [{**row, "number": number} for number in range(1, MAX_INPUTS)])
     assert send_message(product, "t", "the last", "alice").number == MAX_INPUTS
-    with pytest.raises(TooManyInputs, match=f"{MAX_INPUTS} messages and answers"):
+    with pytest.raises(TooManyInputs, match=f"takes {MAX_INPUTS:,} messages and answers, of 16 MiB in all"):
         send_message(product, "t", "one more", "alice")
     assert len(given_to(product, claim)) == MAX_INPUTS
 
@@ -590,3 +635,25 @@ def test_a_reaper_of_the_version_before_can_forget_a_task_that_talked(product: P
             key = "id" if table == "tasks" else "task_id"
             tx.execute(sa.text(f"DELETE FROM {table} WHERE {key} = 't'"))  # noqa: S608 - ours
         assert [tx.scalar(sa.select(sa.func.count()).select_from(one)) for one in (questions, inputs)] == [0, 0]
+
+
+def test_what_was_said_goes_with_the_log(product: Product) -> None:
+    claim = talking(product)
+    asked(product, claim, question())
+    answer(product, "t", None, "a", "alice")
+    failed(product, claim)
+    expire_log(product, "t", timedelta(days=7))
+    with product.database.read() as tx:
+        assert [tx.scalar(sa.select(sa.func.count()).select_from(one)) for one in (questions, inputs)] == [0, 0]
+
+
+def test_what_a_purge_by_the_version_before_leaves_is_removed(product: Product) -> None:
+    for task_id in ("t", "kept"):
+        claim = talking(product, task_id)
+        asked(product, claim, question())
+        answer(product, task_id, None, "a", "alice")
+        failed(product, claim)
+    with product.database.write() as tx:  # it knows neither questions nor inputs
+        tx.execute(sa.text("UPDATE tasks SET purged_at = 7 WHERE id = 't'"))
+        older_version.mend(tx)
+        assert [tx.scalars(sa.select(one.c.task_id)).all() for one in (questions, inputs)] == [["kept"], ["kept"]]

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from orchestrator import clock, journal
-from orchestrator.access import Caller, Scope
+from orchestrator import clock, journal, manifest
+from orchestrator.access import USUAL, Caller, Scope
 from orchestrator.journal import StaleClaim
-from orchestrator.manifest import InvalidManifest, ManifestPolicy
+from orchestrator.manifest import InvalidManifest, Manifest, ManifestPolicy
 from orchestrator.models import Attempt, Claim, Task
 from orchestrator.outcomes import of_exit
 from orchestrator.product import Product
@@ -123,6 +123,7 @@ def test_a_resumed_task_belongs_to_who_asked_and_may_only_be_below_what_they_may
     stranger = Caller("eve", frozenset({Scope.TASK_CREATE.value, Scope.TASK_READ.value}), "2", "eves")
     with pytest.raises(InvalidManifest, match="no existing task"):
         resume(product, "t", None, POLICY, by=stranger)
+    assert session_of(product, "t") is not None
 
 
 def test_a_prompt_that_is_none_is_refused_as_in_any_manifest(product: Product) -> None:
@@ -180,6 +181,15 @@ def test_the_same_key_and_prompt_resume_once(product: Product) -> None:
         resume(product, "t", "on", POLICY, idempotency_key="plain")
 
 
+def test_a_key_that_was_used_still_answers_with_its_task_once_there_is_nothing_to_resume(product: Product) -> None:
+    resumable(product)
+    first = resume(product, "t", "on", POLICY, idempotency_key="k")
+    purge(product, "t")
+    assert resume(product, "t", "on", POLICY, idempotency_key="k").id == first.id
+    with pytest.raises(SessionNotKept):
+        resume(product, "t", "on", POLICY, idempotency_key="another")
+
+
 def test_a_key_of_the_version_before_still_answers_with_its_task(product: Product) -> None:
     """Its definition has not the fields that this version adds, and neither had what the key's digest was made of."""
     registered(product)
@@ -207,6 +217,76 @@ def test_the_rerun_of_a_resumed_task_goes_on_from_the_same_one(product: Product)
     forget(product, "t")
     with pytest.raises(SessionNotKept, match="it went on from task t, which is not stored any more"):
         rerun(product, resumed.id, {"parent_id": None}, POLICY)
+
+
+def caller(owner: str, *scopes: Scope) -> Caller:
+    return Caller(owner, frozenset(one.value for one in scopes or USUAL), "1", f"{owner}s")
+
+
+def test_the_rerun_of_a_resumed_task_takes_nobodys_session_along(product: Product) -> None:
+    alice, bob = caller("alice"), caller("bob", *USUAL, Scope.TASK_READ_ALL)
+    resumable(product)
+    with product.database.write() as tx:
+        tx.execute(task_table.update().values(owner="alice"))
+    resumed = resume(product, "t", "on", POLICY, by=alice)
+    with pytest.raises(SessionNotKept, match="or is not yours to go on from"):
+        rerun(product, resumed.id, {}, POLICY, by=bob)
+    roots = rerun(product, resumed.id, {}, POLICY, by=caller("ops", Scope.ADMIN))
+    assert (roots.owner, roots.resumed_from) == ("ops", "t")
+    with pytest.raises(SessionNotKept):  # and not by way of an administrator
+        rerun(product, roots.id, {}, POLICY, by=caller("ops"))
+    assert rerun(product, resumed.id, {}, POLICY, by=alice).resumed_from == "t"
+
+
+def test_an_id_that_was_used_again_names_no_session_to_go_on_from(product: Product) -> None:
+    resumable(product)
+    resumed = resume(product, "t", "on", POLICY)
+    with product.database.read() as tx:
+        assert attempts.session_of(tx, "t", made_until=resumed.created_at) is not None
+    forget(product, "t")
+    resumable(product)
+    with product.database.read() as tx:
+        assert attempts.session_of(tx, "t", made_until=resumed.created_at) is None
+        assert attempts.session_of(tx, "t") is not None
+    with pytest.raises(SessionNotKept, match="it went on from task t, which is not stored any more"):
+        rerun(product, resumed.id, {}, POLICY)
+
+
+def test_an_id_that_is_used_again_while_its_task_is_resumed_is_not_resumed(
+    product: Product, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resumable(product)
+    check = manifest.check
+
+    def slowly(*args: Any, **more: Any) -> Manifest:
+        monkeypatch.undo()
+        forget(product, "t")
+        resumable(product)
+        return check(*args, **more)
+
+    monkeypatch.setattr("orchestrator.manifest.check", slowly)
+    with pytest.raises(TaskNotFound):
+        resume(product, "t", "on", POLICY)
+
+
+@pytest.mark.parametrize(
+    ("patch", "field"),
+    [
+        ({"repository": {"url": "https://example.test/other.git"}}, "repository"),
+        ({"repository": {"branch": "main"}}, "repository"),
+        ({"claude": None, "run": {"command": ["env"]}}, "run"),
+    ],
+)
+def test_a_patch_under_which_the_session_fits_no_more_is_refused(
+    product: Product, patch: dict[str, Any], field: str
+) -> None:
+    resumable(product)
+    resumed = resume(product, "t", "on", POLICY)
+    with pytest.raises(InvalidManifest, match="rerun task t with it instead") as caught:
+        rerun(product, resumed.id, patch, POLICY)
+    assert [one.field for one in caught.value.errors] == [field]
+    assert rerun(product, "t", patch, POLICY).resumed_from is None
+    assert rerun(product, resumed.id, {"claude": {"max_turns": 3}}, POLICY).resumed_from == "t"
 
 
 # --- when sessions go

@@ -14,13 +14,14 @@ import sqlalchemy as sa
 from orchestrator import clock, journal
 from orchestrator.artifacts import ArtifactStoreUnavailable, DirectoryStore
 from orchestrator.log_reader import LogReader
-from orchestrator.models import Artifact, Kind, Task
+from orchestrator.models import Artifact, Kind, NewRecord, Task
 from orchestrator.outcomes import of_exit
 from orchestrator.product import Product
 from orchestrator.services import retention
 from orchestrator.services.archive import archive_task
 from orchestrator.services.conclude import conclude
 from orchestrator.services.expire import forget
+from orchestrator.services.prune import due
 from orchestrator.services.purge import storage_prefix
 from orchestrator.services.retention import Retention, interval_seconds, retain
 from orchestrator.services.submit import submit
@@ -39,6 +40,7 @@ from tests.integration.store.given import (
     registered,
     running,
     submitted,
+    talking,
 )
 from tests.integration.store.storage import StorageWithFaults
 
@@ -161,6 +163,20 @@ def test_logs_may_go_earlier_and_their_place_says_so(product: Product, tmp_path:
     assert len(artifacts_of(product)) == 1
     assert not list((tmp_path / "artifacts" / "tasks" / "t").glob("log/*"))
     assert log_of(product, "young") == [SAID]
+
+
+def test_the_words_of_an_agent_are_a_log_without_any_output(product: Product) -> None:
+    mine = talking(product, until=State.COMPLETING)
+    with product.database.write() as tx:
+        journal.append(tx, mine, [NewRecord(Kind.EVENT, clock.now(), body={"type": "message", "text": "a secret"})])
+    conclude(product, mine, of_exit(0, oom_killed=False))
+    aged(product, "t", 8 * DAY)
+    kept = keeping(product, log_retention_days=7)
+    assert due(kept, clock.now()).logs == {"t"}
+    retain(kept, clock.now())
+    with product.database.read() as tx:
+        assert journal.after(tx, "t", 0, kinds=(Kind.EVENT,)) == []
+    assert due(kept, clock.now()).logs == frozenset()
 
 
 def test_artifacts_may_go_earlier(product: Product, tmp_path: Path) -> None:
