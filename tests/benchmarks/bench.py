@@ -13,6 +13,7 @@ from functools import partial
 
 from tests.benchmarks import (
     access,
+    agent,
     api,
     cancel,
     disk,
@@ -53,8 +54,9 @@ TOPICS: dict[str, Topic] = {
     "api": lambda stack, quick: api.submissions(stack, 1 if quick else 5),
 }
 
-# These fill stores of their own and need no running product.
+# These need no running product: they fill stores of their own, or start one with settings of its own.
 STORE_TOPICS: dict[str, StoreTopic] = {
+    "agent": agent.around_the_command_line,
     "placement": placement.rounds,
     "listing": listing.pages,
     "access": access.requests,
