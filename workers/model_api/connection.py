@@ -21,6 +21,8 @@ from workers.model_api.upstream import Upstream, not_answered
 from workers.model_api.usage import AnswerReader, Reader, StreamReader
 
 MAX_ERROR_BYTES = 1 << 20
+UNAUTHORIZED, KEY_REFUSED = 401, 403
+"""Agents take the first for a key that they could renew, and try for minutes; this one is the operator's."""
 SEND_SECONDS = 300.0
 """For a piece of an answer that the sandbox does not take."""
 LINGER_SECONDS = 2.0
@@ -99,7 +101,7 @@ class ModelConnection:
             if asked.route is Route.MESSAGES:
                 call = self._meter.begin()
         except ModelKeyUnavailable as error:
-            raise Refused(401, "authentication_error", f"{error}; {error.hint}") from None
+            raise Refused(KEY_REFUSED, "authentication_error", f"{error}; {error.hint}") from None
         except BudgetExhausted as error:
             raise Refused(400, "invalid_request_error", str(error)) from None
         with call or nullcontext(), self._upstream.answer(asked, access, body) as response:
@@ -111,7 +113,8 @@ class ModelConnection:
         if status >= 400:
             if call is not None:
                 call.fail()
-            self._send(answers.whole(status, headers, _error_body(response, access), is_last=asked.is_last))
+            told = KEY_REFUSED if status == UNAUTHORIZED else status
+            self._send(answers.whole(told, headers, _error_body(response, access), is_last=asked.is_last))
             return
         encoding = response.headers.get("content-encoding", "").strip().lower()
         if status != 200 or encoding not in _READABLE:

@@ -117,7 +117,7 @@ def test_an_echoed_key_is_masked_in_the_headers_and_the_body_of_an_error() -> No
 
     with running_api(answer) as api, sandbox_of(api) as one:
         status, headers, body = one.ask()
-    assert (status, headers["x-echo"]) == (401, "k=***")
+    assert (status, headers["x-echo"]) == (403, "k=***")
     assert message_of(body, "authentication_error") == "bad key ***, Bearer ***"
     assert (one.meter.snapshot()["requests"], one.meter.snapshot()["failed"]) == (1, 1)
     assert one.meter.snapshot()["models"] == {}
@@ -520,7 +520,7 @@ def test_a_used_up_budget_is_a_400_that_names_it_and_reaches_no_api() -> None:
     assert (meter.snapshot()["requests"], meter.snapshot()["budget_exhausted"]) == (2, True)
 
 
-def test_a_key_is_read_for_each_request_and_one_that_is_gone_is_a_401_that_says_what_to_do() -> None:
+def test_a_key_is_read_for_each_request_and_one_that_is_gone_is_told_with_what_to_do() -> None:
     keys: list[str | None] = ["first-key", None, "second-key"]
 
     with running_api() as api:
@@ -533,7 +533,7 @@ def test_a_key_is_read_for_each_request_and_one_that_is_gone_is_a_401_that_says_
 
         with sandbox(access) as one:
             answers = [one.ask() for _ in range(3)]
-        assert [status for status, _, _ in answers] == [200, 401, 200]
+        assert [status for status, _, _ in answers] == [200, 403, 200]
         assert message_of(answers[1][2], "authentication_error") == (
             "the key file is empty; the operator puts a key there"
         )
