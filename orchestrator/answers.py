@@ -13,6 +13,8 @@ from typing import Any
 
 from orchestrator.models import Question
 
+MAX_INPUTS = 1000
+"""Messages and answers that one task takes."""
 PERMISSION = "permission"
 PERMISSION_OPTIONS = ("allow", "deny")
 

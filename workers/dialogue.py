@@ -31,7 +31,8 @@ class Dialogue:
     def __init__(self, attempt: Attempt) -> None:
         self._attempt = attempt
         self._stopping = threading.Event()
-        self._handed: list[Input] = []
+        self._handed: list[Input] | None = None
+        """What was handed over, by an earlier worker too; None until the store was asked."""
         self._first_seen: dict[str, float] = {}
         self._looking = threading.Lock()
         self._thread = threading.Thread(target=self._run, name=f"dialogue-{attempt.claim.task_id}", daemon=True)
@@ -68,16 +69,17 @@ class Dialogue:
     def _look(self) -> bool:
         claim, now = self._attempt.claim, clock.now()
         with self._attempt.equipment.product.database.read() as tx:
-            if not self._handed:
-                self._handed = conversation.inputs_after(tx, claim, 0)[: self._attempt.directory.inputs()]
             given = conversation.inputs_after(tx, claim, self._last)
             questions = conversation.open_questions(tx, claim.task_id, claim.attempt)
             waited_seconds = conversation.waited_seconds(tx, claim, now)
+        if self._handed is None:
+            count = self._attempt.directory.inputs()
+            self._handed, given = given[:count], given[count:]
         for one in given:
             self._attempt.directory.put_input(str(len(self._handed) + 1), self._attempt.agent.said(one) + "\n")
             self._handed.append(one)
         self._tell_supervisor(questions, waited_seconds)
-        return not questions and self._is_done() and self._close()
+        return not questions and self._is_done(self._handed) and self._close(len(self._handed))
 
     @property
     def _last(self) -> int:
@@ -92,20 +94,20 @@ class Dialogue:
         asked_at = min((self._first_seen[one.id] for one in questions), default=None)
         self._attempt.signals.input_awaited(asked_at, waited_seconds)
 
-    def _is_done(self) -> bool:
+    def _is_done(self, handed: list[Input]) -> bool:
         """The agent has nothing left to do, and has taken in all messages that were handed over."""
         seen = self._attempt.pump.seen if self._attempt.pump else None
         if seen is None or not seen["idle"]:
             return False
-        return all(one.number in seen["taken"] for one in self._handed if one.text is not None)
+        return all(one.number in seen["taken"] for one in handed if one.text is not None)
 
-    def _close(self) -> bool:
+    def _close(self, count: int) -> bool:
         """From here on nothing is accepted; false when something was, a moment ago."""
         attempt = self._attempt
         with attempt.equipment.product.database.write() as tx:
             if not conversation.close(tx, attempt.claim, self._last):
                 return False
-        attempt.directory.put_input(END_NAME, f"{len(self._handed)}\n")
+        attempt.directory.put_input(END_NAME, f"{count}\n")
         log.info("conversation closed", extra={"task": attempt.claim.task_id})
         return True
 

@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from orchestrator import clock, journal
-from orchestrator.answers import check_answer
+from orchestrator.answers import MAX_INPUTS, check_answer
 from orchestrator.manifest import Manifest
 from orchestrator.models import Input, Kind, NewRecord, Question, Task
 from orchestrator.product import Product
@@ -20,8 +20,6 @@ from orchestrator.store import conversation, tasks
 
 log = logging.getLogger(__name__)
 
-MAX_INPUTS = 1000
-"""Of one task."""
 MAX_INPUT_BYTES = 16 << 20
 """Of one task, all texts and answers together."""
 MAX_TEXT_BYTES = 1 << 20

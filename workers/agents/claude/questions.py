@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from orchestrator.answers import PERMISSION, PERMISSION_OPTIONS
+from orchestrator.answers import MAX_INPUTS, PERMISSION, PERMISSION_OPTIONS
 from orchestrator.models import Question
 from workers.agents.claude.input_lines import number_of
 from workers.agents.claude.json_lines import cut, mapping, name, objects
@@ -20,8 +20,6 @@ from workers.agents.port import AgentEvent, Told
 MAX_OPEN = 20
 """It asks a few at once at most; a program that writes to its output could forge any number."""
 MAX_ASKED = 1000
-MAX_INPUTS = 1000
-"""As many as a task takes."""
 # People are told to type it.
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 TEXT_BYTES = 16 << 10
