@@ -56,11 +56,23 @@ class Resumption:
 
 
 @dataclass(frozen=True, slots=True)
+class TaskFacts:
+    """What never changes of a task, and decides who hears of it."""
+
+    id: str
+    name: str
+    labels: dict[str, str]
+    parent_id: str | None
+    owner: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class ListedTask:
     """What a list shows of a task. A definition may have 2 MiB, so it is in `Task` alone.
 
     `owner`: whose token submitted it; None: nobody's, the API was open. `tool_calls` are of an agent in its present
-    attempt; `resumed_from`: the task whose workspace and agent session it goes on from.
+    attempt; `resumed_from`: the task whose workspace and agent session it goes on from. `progress_percent` (0 to
+    100) and `progress_text` are what its command has said with `::progress` in its present attempt.
     """
 
     id: str
@@ -83,6 +95,8 @@ class ListedTask:
     tool_calls: int
     current_tool: str | None
     resumed_from: str | None
+    progress_percent: float | None
+    progress_text: str | None
 
     @property
     def is_terminal(self) -> bool:
@@ -94,7 +108,7 @@ class Task(ListedTask):
     """All of a task: what `GET /tasks/{id}` shows, and what decides about it.
 
     `input_closed` is the attempt whose agent takes no input any more; `resumed_cost_usd` what the session that the
-    task goes on from had cost before.
+    task goes on from had cost before; `outputs` what its command has said with `::output` in its present attempt.
     """
 
     rerun_of: str | None
@@ -111,6 +125,7 @@ class Task(ListedTask):
     next_seq: int
     resumed_cost_usd: float | None
     input_closed: int | None
+    outputs: dict[str, str] | None
 
     @property
     def claim(self) -> Claim:
@@ -124,7 +139,8 @@ class Attempt:
     `running_clock` is when it began to run by the host's own boot clock (`workers.boot_clock`). `uncollected`: it
     has ended, and its log's tail and artifacts may still lie on its worker's host. `agent` is what its output tells
     of an agent's run, `model_usage` what the worker's relay to the model API counted, `session` where its agent's
-    session and workspace are stored: `key`, `size_bytes`, `sha256`, `agent_session_id`, `commit`, `cost_usd`.
+    session and workspace are stored: `key`, `size_bytes`, `sha256`, `agent_session_id`, `commit`, `cost_usd`. What its
+    sandbox used (`cpu_seconds` and the peaks) is as of the last look at it; null before the first.
     """
 
     task_id: str
@@ -153,6 +169,9 @@ class Attempt:
     agent: dict[str, Any] | None = None
     model_usage: dict[str, Any] | None = None
     session: dict[str, Any] | None = None
+    cpu_seconds: float | None = None
+    memory_peak_bytes: int | None = None
+    disk_peak_bytes: int | None = None
 
     @property
     def claim(self) -> Claim:
@@ -263,6 +282,17 @@ class Kind(StrEnum):
     EVENT = "event"
     ARTIFACT = "artifact"
     GAP = "gap"
+    METRICS = "metrics"
+    """What a sandbox uses just now."""
+    PROGRESS = "progress"
+    """How far a task says it is, or what its agent does."""
+    ERROR = "error"
+    """Why an attempt failed."""
+
+    @property
+    def is_aside(self) -> bool:
+        """True for what is no part of the task's log: it has a place in the event stream alone."""
+        return self in (Kind.METRICS, Kind.PROGRESS, Kind.ERROR)
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,7 +309,11 @@ class NewRecord:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A journal row. An output row holds many lines and spans `first_seq`..`last_seq`, one per line."""
+    """A journal row. An output row holds many lines and spans `first_seq`..`last_seq`, one per line.
+
+    Those of an aside are below zero: the log's own sequence is gapless without them. `transaction_id` and `position`
+    are its place among the records of all tasks (`journal.Place`); 0 for a row that comes from the archive.
+    """
 
     position: int
     task_id: str
@@ -291,3 +325,70 @@ class Record:
     stream: str | None
     body: dict[str, Any]
     data: bytes | None
+    transaction_id: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """Who is told of what happens to tasks. `task_id`: of that task alone, whose manifest asked for it.
+
+    `owner`: of whose tasks it hears, and who may see it; None: of everybody's. `created_by`: whose token made it; None:
+    nobody's, the API was open. All of `labels` must match. `secret` signs what it is sent; "": nothing does.
+    `failing_since`: nothing was delivered to it from then on.
+    """
+
+    id: str
+    url: str
+    events: tuple[str, ...]
+    created_at: datetime
+    secret: str = field(repr=False, default="")
+    labels: dict[str, str] = field(default_factory=dict)
+    task_id: str | None = None
+    owner: str | None = None
+    created_by: str | None = None
+    failing_since: datetime | None = None
+    disabled_at: datetime | None = None
+    disabled_reason: str | None = None
+
+
+class DeliveryState(StrEnum):
+    WAITING = "waiting"
+    """It is to be sent, for the first time or again: `next_at`."""
+    DELIVERED = "delivered"
+    FAILED = "failed"
+    """It is not sent any more, unless somebody asks for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewDelivery:
+    """One event for one webhook, before it was given its number. `body` is what is sent, to the byte."""
+
+    webhook_id: str
+    event_id: str
+    event: str
+    task_id: str
+    body: str
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One event for one webhook; `number` counts those of a webhook from 1.
+
+    `event_id` is what a receiver knows a repetition by. Of the last of its `tries`: `last_status`, the HTTP status
+    (None: no answer), `last_error`, why it was none, and how long it took.
+    """
+
+    webhook_id: str
+    number: int
+    event_id: str
+    event: str
+    task_id: str
+    body: str
+    state: DeliveryState
+    created_at: datetime
+    tries: int = 0
+    next_at: datetime | None = None
+    tried_at: datetime | None = None
+    last_status: int | None = None
+    last_error: str | None = None
+    last_milliseconds: int | None = None

@@ -17,16 +17,17 @@ def of_attempt(one: Attempt, now: datetime, resumed_cost_usd: float | None) -> U
     """What one attempt has used so far (contract §10); null is what is not measured.
 
     `wall_seconds` is from the start of its command to its end, or `now`; null before. `agent` is null where none ran.
-    `resumed_cost_usd` is what the session that its agent went on from had cost before.
+    `resumed_cost_usd` is what the session that its agent went on from had cost before. What its sandbox used is as of
+    the last look at it, and a peak is the highest that was seen.
     """
     wall_seconds = None
     if one.running_at is not None:
         wall_seconds = round(max(0.0, ((one.finished_at or now) - one.running_at).total_seconds()), 3)
     return {
         "wall_seconds": wall_seconds,
-        "cpu_seconds": None,
-        "memory_peak_bytes": None,
-        "disk_peak_bytes": None,
+        "cpu_seconds": None if one.cpu_seconds is None else round(one.cpu_seconds, 3),
+        "memory_peak_bytes": one.memory_peak_bytes,
+        "disk_peak_bytes": one.disk_peak_bytes,
         "bytes_up": one.bytes_up,
         "bytes_down": one.bytes_down,
         "agent": _agent(one, resumed_cost_usd),
@@ -34,14 +35,14 @@ def of_attempt(one: Attempt, now: datetime, resumed_cost_usd: float | None) -> U
 
 
 def of_task(attempts: Iterable[Attempt], now: datetime, resumed_cost_usd: float | None) -> Usage:
-    """What all attempts together have used."""
+    """What all attempts together have used; a peak is that of the one that needed most."""
     each = [of_attempt(one, now, resumed_cost_usd) for one in attempts]
     agents = [one["agent"] for one in each if one["agent"] is not None]
     return {
         "wall_seconds": _sum(one["wall_seconds"] for one in each),
-        "cpu_seconds": None,
-        "memory_peak_bytes": None,
-        "disk_peak_bytes": None,
+        "cpu_seconds": _sum(one["cpu_seconds"] for one in each),
+        "memory_peak_bytes": _largest(one["memory_peak_bytes"] for one in each),
+        "disk_peak_bytes": _largest(one["disk_peak_bytes"] for one in each),
         "bytes_up": sum(one["bytes_up"] for one in each),
         "bytes_down": sum(one["bytes_down"] for one in each),
         "agent": _together(agents) if agents else None,
@@ -89,3 +90,8 @@ def _sum(numbers: Iterable[float | None]) -> float | None:
     """None when there is no number at all. Rounded: decimal fractions do not add up exactly."""
     known = [number for number in numbers if number is not None]
     return round(sum(known), 6) if known else None
+
+
+def _largest(numbers: Iterable[int | None]) -> int | None:
+    """None when there is no number at all."""
+    return max((number for number in numbers if number is not None), default=None)

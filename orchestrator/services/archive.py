@@ -126,13 +126,13 @@ def _move(product: Product, task_id: str, packed: Packed, rows: int) -> bool:
 
 def _delete(tx: sa.Connection, task_id: str, packed: Packed, rows: int) -> None:
     """Delete the rows that were packed; they never change, so it is them if there are as many."""
-    done = tx.execute(
-        records.delete().where(
-            records.c.task_id == task_id,
-            records.c.kind == Kind.OUTPUT.value,
-            records.c.last_seq.between(packed.name.first_seq, packed.name.last_seq),
-        )
+    of_segment = sa.and_(
+        records.c.task_id == task_id,
+        records.c.kind == Kind.OUTPUT.value,
+        records.c.last_seq.between(packed.name.first_seq, packed.name.last_seq),
     )
+    journal.raise_horizon(tx, of_segment)
+    done = tx.execute(records.delete().where(of_segment))
     if done.rowcount != rows:
         raise _Overtaken
 

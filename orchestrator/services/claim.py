@@ -10,7 +10,7 @@ from orchestrator.models import Cancellation, Claim, Task
 from orchestrator.product import Product
 from orchestrator.states import Event, State, after
 from orchestrator.store import attempts as attempt_rows
-from orchestrator.store import conversation, tasks
+from orchestrator.store import conversation, progress, tasks
 from orchestrator.store.lifecycle import transition
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ def claim(product: Product, worker: str, task_id: str, attempt: int) -> Task | N
             message=f"worker {worker} makes the workspace",
             next_claim=mine,
             counted_attempts=task.counted_attempts + 1,
-            tool_calls=0,
+            **progress.FRESH,
         )
         attempt_rows.insert(tx, mine, worker, at)
         claimed = tasks.get(tx, task_id)

@@ -106,8 +106,17 @@ def end(
         columns["preserve_until"] = at + timedelta(seconds=min(wanted, preserve_max_seconds or wanted))
     event = _event(outcome, preserved=preserved)
     next_claim = _fenced(task) if taken else None
+    failed = None if event in (Event.SUCCEED, Event.CANCEL) else outcome
     state = transition(
-        tx, task.claim, task.state, event, at=at, message=outcome.message, next_claim=next_claim, **columns
+        tx,
+        task.claim,
+        task.state,
+        event,
+        at=at,
+        message=outcome.message,
+        next_claim=next_claim,
+        failed=failed,
+        **columns,
     )
     if task.attempt:
         attempt_rows.finish(tx, task.claim, state, outcome, at, preserved=preserved)
@@ -135,7 +144,7 @@ def _wait_again(
         at=at,
         message=message,
         next_claim=_fenced(task),
-        reason=outcome.reason.value,
+        failed=outcome,
         worker=None,
         sent_at=None,
         not_before=not_before,

@@ -11,7 +11,7 @@ from orchestrator import clock, journal
 from orchestrator.models import Kind, NewRecord
 from orchestrator.product import Product
 from orchestrator.services.purge import lock, log_prefix, session_prefix, storage_prefix
-from orchestrator.store import artifacts, conversation, segments
+from orchestrator.store import artifacts, conversation, progress, segments
 from orchestrator.store import attempts as attempt_rows
 from orchestrator.store.expiry import is_held
 from orchestrator.store.tables import artifacts as artifact_table
@@ -25,20 +25,22 @@ from orchestrator.store.tables import (
     questions,
     records,
     tasks,
+    webhooks,
 )
 
 log = logging.getLogger(__name__)
 
 OF_A_TASK = (
-    records, log_segments, artifact_table, contacts, questions, inputs, attempts, labels, idempotency_keys,
+    records, log_segments, artifact_table, contacts, questions, inputs, attempts, labels, idempotency_keys, webhooks,
 )  # fmt: skip
-"""Tables whose rows go with their task's. `parent_id`, `rerun_of` and `resumed_from` of others are words: they stay."""
+"""Tables whose rows go with their task's; deliveries go with the task's own webhooks. `parent_id`, `rerun_of` and
+`resumed_from` of others are words: they stay."""
 
 
 def expire_log(product: Product, task_id: str, age: timedelta) -> None:
-    """Remove the log of an ended task with what was asked and sent, and say so in its place; its state changes stay.
+    """Remove the log of an ended task with what was asked, sent and put out, and say so in its place.
 
-    Idempotent. Raises `StoreUnavailable`, `ArtifactStoreUnavailable`.
+    Its state changes stay. Idempotent. Raises `StoreUnavailable`, `ArtifactStoreUnavailable`.
     """
     product.artifacts.delete_prefix(log_prefix(task_id))  # first: one that broke off is seen, and repeated
     with product.database.write() as tx:
@@ -48,15 +50,16 @@ def expire_log(product: Product, task_id: str, age: timedelta) -> None:
         journal.delete_of(tx, task_id)
         segments.delete_of(tx, task_id)
         conversation.delete_of(tx, task_id)
+        progress.forget_words(tx, task_id)
         message = (
             f"the log of this task ({removed.output_bytes} bytes of output) was removed: it ended more than "
             f"SANDBOX_LOG_RETENTION_DAYS={age.days} days ago"
         )
         body = {"dropped_bytes": removed.output_bytes, "message": message}
-        values = {"next_seq": tasks.c.next_seq + 1, "archived_at": clock.now()}
-        query = tasks.update().where(tasks.c.id == task_id).values(values).returning(tasks.c.next_seq - 1)
-        seq = tx.execute(query).scalar_one()
-        journal.insert(tx, task_id, removed.attempt, seq, [NewRecord(Kind.GAP, clock.now(), body=body)])
+        new = [NewRecord(Kind.GAP, clock.now(), body=body)]
+        places = journal.take_places(tx, new, tasks.c.id == task_id, archived_at=clock.now())
+        assert places is not None, "the row was locked in this transaction"  # noqa: S101
+        journal.insert(tx, task_id, removed.attempt, places, new)
     log.info("log removed: its retention is over", extra={"task": task_id})
 
 
@@ -85,6 +88,7 @@ def forget(product: Product, task_id: str) -> None:
     with product.database.write() as tx:
         if not lock(tx, task_id) or is_held(tx, task_id):
             return
+        journal.raise_horizon(tx, records.c.task_id == task_id)
         for table in OF_A_TASK:
             tx.execute(table.delete().where(table.c.task_id == task_id))
         tx.execute(tasks.delete().where(tasks.c.id == task_id))

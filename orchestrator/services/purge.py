@@ -10,7 +10,7 @@ from orchestrator import clock, journal
 from orchestrator.models import Task
 from orchestrator.product import Product
 from orchestrator.services.cancel import TaskNotFound
-from orchestrator.store import artifacts, attempts, contacts, conversation, segments, tasks
+from orchestrator.store import artifacts, attempts, contacts, conversation, progress, segments, tasks
 from orchestrator.store.tables import tasks as table
 
 log = logging.getLogger(__name__)
@@ -45,6 +45,7 @@ def purge(product: Product, task_id: str) -> None:
         artifacts.delete_of(tx, task_id)
         contacts.delete_of(tx, task_id)
         conversation.delete_of(tx, task_id)
+        progress.forget_words(tx, task_id)
         attempts.forget_sessions(tx, task_id)
         attempts.forget_words(tx, task_id)
         tasks.mark_purged(tx, task_id, at)

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from orchestrator import journal
 from orchestrator.journal import StaleClaim
 from orchestrator.models import Claim, Kind, NewRecord
+from orchestrator.outcomes import Outcome
 from orchestrator.states import TERMINAL, Event, State, after
 from orchestrator.store.tables import attempts, tasks
 
@@ -23,14 +24,14 @@ def transition(
     at: datetime,
     message: str | None = None,
     next_claim: Claim | None = None,
-    reason: str | None = None,
+    failed: Outcome | None = None,
     **columns: Any,
 ) -> State:
     """Move a task from `expected` by `event`; return the new state.
 
     Writes only if the row still has this state, attempt and fence, else raises `StaleClaim` and nothing is
-    stored. `next_claim` gives the row a new attempt or fence. `reason` is why an attempt ended that is not the
-    task's last. `columns` are set beside the state.
+    stored. `next_claim` gives the row a new attempt or fence. `failed` is how the present attempt failed,
+    whether or not it is the task's last. `columns` are set beside the state.
     Raises `IllegalTransition` when the table has no such move.
     """
     new_state = after(expected, event)
@@ -42,7 +43,6 @@ def transition(
         "attempt": owner.attempt,
         "fence": owner.fence,
         "current_tool": None,  # no tool of an agent is in use across a change of state
-        "next_seq": tasks.c.next_seq + 1,
         **columns,
     }
     if new_state in TERMINAL:
@@ -51,25 +51,25 @@ def transition(
         values["outcome_reason"] = columns["outcome"]["reason"]
     if expected is State.PENDING:
         values["started_at"] = sa.func.coalesce(tasks.c.started_at, sa.literal(at, tasks.c.started_at.type))
-    seq = tx.scalar(
-        tasks.update()
-        .where(
-            tasks.c.id == claim.task_id,
-            tasks.c.state == expected.value,
-            tasks.c.attempt == claim.attempt,
-            tasks.c.fence == claim.fence,
-        )
-        .values(values)
-        .returning(tasks.c.next_seq - 1)
-    )
-    if seq is None:
-        raise StaleClaim(claim)
     body = {"previous_state": expected.value, "new_state": new_state.value, "state_message": message}
     if columns.get("outcome"):
         body["outcome"] = columns["outcome"]
-    if reason:
-        body["reason"] = reason
-    journal.insert(tx, claim.task_id, owner.attempt, seq, [NewRecord(Kind.STATE_CHANGE, at, body=body)])
+    elif failed is not None:
+        body["reason"] = failed.reason.value
+    new = [NewRecord(Kind.STATE_CHANGE, at, body=body)]
+    if failed is not None:
+        error = {"error": failed.reason.value, "message": failed.message, "details": failed.to_dict()}
+        new.insert(0, NewRecord(Kind.ERROR, at, body=error))
+    expectation = (
+        tasks.c.id == claim.task_id,
+        tasks.c.state == expected.value,
+        tasks.c.attempt == claim.attempt,
+        tasks.c.fence == claim.fence,
+    )
+    places = journal.take_places(tx, new, *expectation, **values)
+    if places is None:
+        raise StaleClaim(claim)
+    journal.insert(tx, claim.task_id, owner.attempt, places, new)
     if owner.attempt and next_claim is None:
         number = (attempts.c.task_id == owner.task_id, attempts.c.number == owner.attempt)
         live = attempts.c.finished_at.is_(None)

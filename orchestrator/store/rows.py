@@ -29,11 +29,13 @@ LISTED = tuple(one.name for one in fields(ListedTask))
 _TASK_AS_STORED = (
     *(name for name in LISTED if name != "state"), "rerun_of", "definition", "fence", "counted_attempts",
     "uncounted_losses", "preserve_until", "purged_at", "applied", "next_seq", "resumed_cost_usd", "input_closed",
+    "outputs",
 )  # fmt: skip
 _ATTEMPT_AS_STORED = (
     "task_id", "number", "fence", "worker", "claimed_at", "running_at", "finished_at", "applied", "image",
     "image_digest", "commit", "sandbox", "verdict", "spool_offset", "output_bytes", "dropped_bytes", "preserved",
     "running_clock", "uncollected", "bytes_up", "bytes_down", "agent", "model_usage", "session",
+    "cpu_seconds", "memory_peak_bytes", "disk_peak_bytes",
 )  # fmt: skip
 
 
@@ -47,7 +49,7 @@ def task(row: sa.RowMapping) -> Task:
     )
 
 
-def listed_task(row: sa.RowMapping) -> ListedTask:
+def listed_task(row: sa.RowMapping | dict[str, Any]) -> ListedTask:
     return ListedTask(**{**row, "state": State(row["state"])})
 
 
@@ -93,6 +95,7 @@ def record(row: sa.RowMapping) -> Record:
         stream=row["stream"],
         body=row["body"],
         data=row["data"],
+        transaction_id=row["transaction_id"],
     )
 
 

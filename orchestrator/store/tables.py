@@ -35,6 +35,8 @@ installation = sa.Table(
     sa.Column("id", sa.String, primary_key=True),
     sa.Column("created_at", Instant, nullable=False),
     sa.Column("transaction_base", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("told_transaction_id", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("told_position", sa.BigInteger, nullable=False, server_default="0"),
 )
 
 
@@ -103,6 +105,10 @@ tasks = sa.Table(
     sa.Column("resumed_from", sa.String),
     sa.Column("resumed_cost_usd", sa.Float),
     sa.Column("input_closed", sa.Integer),
+    sa.Column("next_aside", sa.BigInteger, nullable=False, server_default="-1"),
+    sa.Column("progress_percent", sa.Float),
+    sa.Column("progress_text", sa.String),
+    sa.Column("outputs", _Fact),
     # Lists, each in one order: a page is read from its end of an index, however many tasks there are.
     sa.Index("tasks_by_creation", "created_at", "id"),
     sa.Index("tasks_by_start", "started_at", "id"),
@@ -179,6 +185,9 @@ attempts = sa.Table(
     sa.Column("agent", _Fact),
     sa.Column("model_usage", _Fact),
     sa.Column("session", _Fact),
+    sa.Column("cpu_seconds", sa.Float),
+    sa.Column("memory_peak_bytes", sa.BigInteger),
+    sa.Column("disk_peak_bytes", sa.BigInteger),
     sa.Index("attempts_by_worker", "worker", "finished_at"),
     # What a worker asks at each heartbeat: what it still has, not what it ever had.
     sa.Index("attempts_uncollected", "worker", **_flagged("uncollected")),
@@ -202,6 +211,14 @@ records = sa.Table(
     sa.Index("records_by_sequence", "task_id", "last_seq", unique=True),
     sa.Index("records_by_commit", "transaction_id", "position"),
     sqlite_autoincrement=True,
+)
+
+horizons = sa.Table(
+    "horizons",
+    metadata,
+    sa.Column("kind", sa.String, primary_key=True),
+    sa.Column("transaction_id", sa.BigInteger, nullable=False),
+    sa.Column("position", sa.BigInteger, nullable=False),
 )
 
 log_segments = sa.Table(
@@ -299,6 +316,46 @@ inputs = sa.Table(
     sa.Column("answer", sa.String),
     sa.Column("request", sa.JSON, nullable=False),
     sa.Column("sent_by", sa.String, nullable=False),
+)
+
+webhooks = sa.Table(
+    "webhooks",
+    metadata,
+    sa.Column("id", sa.String, primary_key=True),
+    sa.Column("task_id", sa.String, sa.ForeignKey("tasks.id", ondelete="CASCADE")),
+    sa.Column("owner", sa.String),
+    sa.Column("created_by", sa.String),
+    sa.Column("url", sa.String, nullable=False),
+    sa.Column("events", sa.JSON, nullable=False),
+    sa.Column("labels", sa.JSON, nullable=False),
+    sa.Column("secret", sa.String, nullable=False),
+    sa.Column("created_at", Instant, nullable=False),
+    sa.Column("failing_since", Instant),
+    sa.Column("disabled_at", Instant),
+    sa.Column("disabled_reason", sa.String),
+    sa.Column("next_delivery", sa.BigInteger, nullable=False, server_default="1"),
+    sa.Index("webhooks_of_task", "task_id", **_where("task_id IS NOT NULL")),
+    sa.Index("webhooks_by_creation", "created_at", "id", **_where("task_id IS NULL")),
+)
+
+deliveries = sa.Table(
+    "deliveries",
+    metadata,
+    sa.Column("webhook_id", sa.String, sa.ForeignKey("webhooks.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("number", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("event_id", sa.String, nullable=False),
+    sa.Column("event", sa.String, nullable=False),
+    sa.Column("task_id", sa.String, nullable=False),
+    sa.Column("body", sa.String, nullable=False),
+    sa.Column("state", sa.String, nullable=False),
+    sa.Column("created_at", Instant, nullable=False),
+    sa.Column("tries", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("next_at", Instant),
+    sa.Column("tried_at", Instant),
+    sa.Column("last_status", sa.Integer),
+    sa.Column("last_error", sa.String),
+    sa.Column("last_milliseconds", sa.Integer),
+    sa.Index("deliveries_due", "next_at", **_where("next_at IS NOT NULL")),
 )
 
 tokens = sa.Table(

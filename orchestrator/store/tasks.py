@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import fields
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
@@ -10,13 +12,15 @@ from sqlalchemy.exc import IntegrityError
 from orchestrator import journal
 from orchestrator.journal import StaleClaim
 from orchestrator.manifest import Manifest
-from orchestrator.models import Cancellation, Claim, Kind, ListedTask, NewRecord, Resumption, Task
+from orchestrator.models import Cancellation, Claim, Kind, ListedTask, NewRecord, Resumption, Task, TaskFacts
 from orchestrator.placement import demand_of
 from orchestrator.states import TERMINAL, State
 from orchestrator.store import rows
 from orchestrator.store.matching import Matching, Query, belongs_to
 from orchestrator.store.tables import labels, tasks
 from orchestrator.store.waiting import LISTED_COLUMNS, TASK_COLUMNS
+
+_LIVING = [state.value for state in State if state not in TERMINAL]
 
 
 class DuplicateTask(Exception):
@@ -89,7 +93,7 @@ def insert(
         given = {"task_id": task_id, "created_at": at}
         tx.execute(labels.insert(), [{**given, "key": key, "value": value} for key, value in manifest.labels.items()])
     body = {"previous_state": None, "new_state": State.PENDING.value, "state_message": message}
-    journal.insert(tx, task_id, 0, 1, [NewRecord(Kind.STATE_CHANGE, at, body=body)])
+    journal.insert(tx, task_id, 0, journal.FIRST_PLACES, [NewRecord(Kind.STATE_CHANGE, at, body=body)])
     task = get(tx, task_id)
     assert task is not None, "the row was inserted in this transaction"  # noqa: S101
     return task
@@ -115,6 +119,27 @@ def find(tx: sa.Connection, query: Query) -> tuple[list[ListedTask], int]:
     found = tx.execute(sa.select(*LISTED_COLUMNS).where(tasks.c.id.in_(ids))).mappings()
     by_id = {row["id"]: rows.listed_task(row) for row in found}
     return [by_id[one] for one in ids], matching.count(tx)
+
+
+def facts_of(tx: sa.Connection, task_ids: Iterable[str]) -> dict[str, TaskFacts]:
+    """What never changes of these tasks; one that is gone is left out."""
+    columns = [tasks.c[one.name] for one in fields(TaskFacts)]
+    found = tx.execute(sa.select(*columns).where(tasks.c.id.in_(list(task_ids)))).mappings()
+    return {row["id"]: TaskFacts(**row) for row in found}
+
+
+def living(
+    tx: sa.Connection, behind: tuple[datetime, str] | None, *, task_id: str | None, owner: str | None, limit: int
+) -> list[tuple[ListedTask, int]]:
+    """Tasks that have not ended, oldest first, each with its newest sequence number. `behind`: the last one before."""
+    query = sa.select(*LISTED_COLUMNS, tasks.c.next_seq).where(tasks.c.state.in_(_LIVING), *belongs_to(owner))
+    if task_id is not None:
+        query = query.where(tasks.c.id == task_id)
+    if behind is not None:
+        created_at = sa.literal(behind[0], tasks.c.created_at.type)
+        query = query.where(sa.tuple_(tasks.c.created_at, tasks.c.id) > sa.tuple_(created_at, sa.literal(behind[1])))
+    page = tx.execute(query.order_by(tasks.c.created_at, tasks.c.id).limit(limit)).mappings()
+    return [(rows.listed_task({name: row[name] for name in rows.LISTED}), row["next_seq"] - 1) for row in page]
 
 
 def exists(tx: sa.Connection, task_id: str, *, owner: str | None) -> bool:

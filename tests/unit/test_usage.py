@@ -58,6 +58,16 @@ def test_attempts_add_up() -> None:
     assert used["agent"]["models"]["m"]["cost_usd"] == 0.2  # not 0.30000000000000004 of three tenths
 
 
+def test_cpu_time_adds_up_and_a_peak_is_that_of_the_attempt_that_needed_most() -> None:
+    first = attempt(1, cpu_seconds=1.23456, memory_peak_bytes=5, disk_peak_bytes=70)
+    second = attempt(2, cpu_seconds=2.0, memory_peak_bytes=9)
+    third = attempt(3)
+    used = usage.of_task([first, second, third], NOW, None)
+    assert (used["cpu_seconds"], used["memory_peak_bytes"], used["disk_peak_bytes"]) == (3.235, 9, 70)
+    one = usage.of_attempt(second, NOW, None)
+    assert (one["cpu_seconds"], one["memory_peak_bytes"], one["disk_peak_bytes"]) == (2.0, 9, None)
+
+
 def test_the_cost_is_the_agents_own_once_it_gave_a_result_and_the_relays_estimate_before() -> None:
     def cost(**facts: Any) -> float | None:
         agent = usage.of_attempt(attempt(**facts), NOW, None)["agent"]

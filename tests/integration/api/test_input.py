@@ -17,7 +17,7 @@ from orchestrator.models import Claim, Kind, NewRecord, Question
 from orchestrator.product import Product
 from orchestrator.services import claim as claims
 from orchestrator.services.send_input import MAX_INPUTS
-from orchestrator.store import agent_progress, attempts, audit, conversation
+from orchestrator.store import attempts, audit, conversation, progress
 from orchestrator.store.tables import inputs
 from orchestrator.store.tables import tasks as task_table
 from tests.integration.api import openapi
@@ -226,7 +226,7 @@ def test_progress_and_usage_of_an_agent_are_shown_while_it_runs(
     client: CheckedClient, product: Product, claim: Claim
 ) -> None:
     with product.database.write() as tx:
-        agent_progress.save(tx, claim, 7, "Bash")
+        progress.save_tools(tx, claim, 7, "Bash")
     counted = {"requests": 4, "input_tokens": 10, "output_tokens": 20, "cache_read_tokens": 0, "cache_write_tokens": 0}
     relay = {
         **counted,

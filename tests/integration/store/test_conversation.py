@@ -37,7 +37,7 @@ from orchestrator.services.send_input import (
     send_message,
 )
 from orchestrator.states import Event, State
-from orchestrator.store import agent_progress, conversation, older_version
+from orchestrator.store import conversation, older_version, progress
 from orchestrator.store.conversation import MOST_OPEN
 from orchestrator.store.database import Database
 from orchestrator.store.tables import inputs, questions
@@ -589,7 +589,7 @@ def test_the_time_an_agent_waits_counts_once_however_many_questions_are_open(pro
 def test_progress_is_what_the_present_attempts_agent_does(product: Product) -> None:
     def save(claim: Claim, calls: int, tool: str | None) -> None:
         with product.database.write() as tx:
-            agent_progress.save(tx, claim, calls, tool)
+            progress.save_tools(tx, claim, calls, tool)
 
     def shown() -> tuple[int, str | None]:
         task = now(product, "t")

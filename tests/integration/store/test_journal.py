@@ -224,6 +224,74 @@ def test_a_record_that_is_committed_late_is_not_skipped(product: Product, mine: 
     assert read_all(product, place)[0] == []
 
 
+def test_an_older_transaction_that_comes_later_to_a_task_does_not_overtake(product: Product, mine: Claim) -> None:
+    if product.database.is_sqlite:
+        pytest.skip("SQLite has one writer at a time: nothing can be committed out of order")
+    other = running(product, "other")
+    with product.database.read() as tx:
+        place = journal.newest(tx)
+    with product.database.write() as older:  # as the journal writer: several tasks in one transaction
+        journal.append(older, other, [journal.output("stdout", b"other\n", clock.now())])
+        append(product.database, mine, b"1\n")
+        journal.append(older, mine, [journal.output("stdout", b"2\n", clock.now()), metrics(1)])
+    append(product.database, mine, b"3\n")
+    found, place = read_all(product, place)
+    assert [one for one in found if one != b"other\n"] == [b"1\n", b"2\n", b"3\n"]
+    assert read_all(product, place)[0] == []
+
+
+def metrics(percent: float) -> NewRecord:
+    return NewRecord(Kind.METRICS, clock.now(), body={"cpu_percent": percent})
+
+
+def test_an_aside_has_a_place_among_all_records_and_none_in_the_log(product: Product, mine: Claim) -> None:
+    with product.database.read() as tx:
+        place, before = journal.newest(tx), journal.last_seq(tx, "t")
+    with product.database.write() as tx:
+        at = clock.now()
+        said = [journal.output("stdout", text, at) for text in (b"a\nb\n", b"c\n")]
+        assert journal.append(tx, mine, [metrics(1), said[0], metrics(2), said[1]]) == before + 3
+        journal.append(tx, mine, [metrics(3)])
+    assert numbers(rows(product.database, "t", before)) == [before + 1, before + 2, before + 3]
+    with product.database.read() as tx:
+        found, _ = journal.all_after(tx, place)
+        assert [one.body.get("cpu_percent", one.data) for one in found] == [1, b"a\nb\n", 2, b"c\n", 3]
+        assert [one.last_seq for one in found if one.kind is Kind.METRICS] == [-1, -2, -3]
+        asides, _ = journal.all_after(tx, journal.Place(), kinds=[Kind.METRICS], task_id="t", limit=2)
+        assert [one.body["cpu_percent"] for one in asides] == [1, 2]
+        assert [one.last_seq for one in journal.before(tx, "t", None, limit=1)] == [before + 3]
+        assert journal.since(tx, "t", at) == before
+        assert journal.last_seq(tx, "t") == before + 3
+
+
+def test_how_far_removed_records_reached_is_remembered_by_kind(product: Product, mine: Claim) -> None:
+    append(product.database, mine, b"gone\n")
+    with product.database.read() as tx:
+        reached = journal.newest(tx)
+    with product.database.write() as tx:
+        journal.append(tx, mine, [NewRecord(Kind.ERROR, clock.now(), body={"error": "e"})])
+        journal.delete_of(tx, "t")
+    with product.database.read() as tx:
+        assert journal.horizon(tx, [Kind.OUTPUT, Kind.STATE_CHANGE]) == reached
+        assert journal.horizon(tx, [Kind.STATE_CHANGE, Kind.ERROR]) == journal.Place()
+    append(product.database, running(product, "later"), b"also gone\n")
+    with product.database.write() as tx:
+        journal.delete_of(tx, "t")
+        journal.delete_of(tx, "later")
+    with product.database.read() as tx:
+        assert journal.horizon(tx, [Kind.OUTPUT]) > reached
+
+
+def test_the_state_that_a_task_was_in_is_known_for_each_record(product: Product, mine: Claim) -> None:
+    append(product.database, mine, b"said\n")
+    with product.database.write() as tx:
+        journal.append(tx, mine, [metrics(1)])
+    conclude(product, mine, of_exit(1, oom_killed=False))
+    with product.database.read() as tx:
+        found, _ = journal.all_after(tx, journal.Place(), kinds=[Kind.OUTPUT, Kind.METRICS])
+        assert [journal.state_before(tx, one) for one in found] == [State.RUNNING] * 2
+
+
 def test_a_store_restored_into_a_younger_server_goes_on_counting(product: Product, mine: Claim) -> None:
     if product.database.is_sqlite:
         pytest.skip("SQLite numbers no transactions")
