@@ -7,6 +7,7 @@ from http import HTTPStatus
 
 from flask import g, request
 
+from api import subprotocols
 from api.callers import Permit
 from api.errors import Refusal
 from api.limits import Standing
@@ -74,7 +75,7 @@ def _caller() -> Caller:
     callers = parts().callers
     if callers.may_be_nobody(peer):
         return ANYBODY
-    if "Authorization" not in request.headers:
+    if _authorization() is None:
         raise _no_token(peer)
     given = _credentials()
     token = callers.token_of(given) if given else None
@@ -90,8 +91,15 @@ def _caller() -> Caller:
     return token.caller
 
 
+def _authorization() -> str | None:
+    """The header, or what stands for it where a browser opens a WebSocket."""
+    header = request.headers.get("Authorization")
+    token = subprotocols.token_in(request.headers.get("Sec-WebSocket-Protocol", ""))
+    return header if header is not None or token is None else f"Bearer {token}"
+
+
 def _credentials() -> Credentials | None:
-    scheme, _, text = request.headers.get("Authorization", "").partition(" ")
+    scheme, _, text = (_authorization() or "").partition(" ")
     return access.read(text.strip()) if scheme.lower() == "bearer" else None
 
 

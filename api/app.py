@@ -21,8 +21,10 @@ from api import (
     metrics,
     network,
     origins,
+    page,
     tasks,
     trail,
+    webhooks,
 )
 from api.callers import Callers
 from api.condition import Condition
@@ -30,6 +32,8 @@ from api.errors import Refusal
 from api.feed import Hub
 from api.metrics import Metrics
 from api.parts import KEY, Parts, parts, policy_of
+from api.stream import routes
+from api.stream.hub import EventHub
 from api.trail import Trail
 from orchestrator.documents.parts import MAX_BYTES
 from orchestrator.log_reader import LogReader
@@ -41,7 +45,7 @@ BODY_BYTES_READ = MAX_BYTES + 1
 """One more than is accepted: Werkzeug cuts a body without a length there in silence, and the reader of
 documents sees that it is too long."""
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
-BLUEPRINTS = (tasks, logs, network, artifacts, fleet, health, metrics)
+BLUEPRINTS = (page, routes, tasks, logs, network, artifacts, fleet, webhooks, health, metrics)
 KEEP_ALIVE_SECONDS = 15.0
 """How long a follower may hear nothing (contract §5)."""
 
@@ -53,17 +57,18 @@ def create_app(product: Product, *, keep_alive_seconds: float = KEEP_ALIVE_SECON
     app.url_map.merge_slashes = False  # an artifact's path is taken as it is, never redirected
     app.url_map.redirect_defaults = False
     app.json.sort_keys = False  # type: ignore[attr-defined]
-    database = product.database
+    database, callers = product.database, Callers(product)
     app.extensions[KEY] = Parts(
         product,
         Hub(database),
         policy_of(product),
-        Metrics(database),
+        Metrics(database, callers.places.taken),
         keep_alive_seconds,
         LogReader(database, product.artifacts),
-        Callers(product),
+        callers,
         Trail(database),
         Condition(product),
+        EventHub(database),
     )
     for module in BLUEPRINTS:
         app.register_blueprint(module.blueprint)

@@ -27,6 +27,7 @@ from orchestrator.services.send_input import (
     TooManyInputs,
 )
 from orchestrator.services.submit import IdempotencyKeyReused, InsufficientResources
+from orchestrator.services.webhooks import DeliveryNotFound, InvalidWebhook, TooManyWebhooks, WebhookNotFound
 from orchestrator.store.database import StoreUnavailable
 from orchestrator.store.tasks import DuplicateTask, TaskIdTaken
 from orchestrator.store.workers import UnknownWorker
@@ -112,6 +113,10 @@ TABLE: dict[type[Exception], Answer] = {
     TooManyInputs: Answer(409, "too_many_inputs"),
     InvalidInput: Answer(400, "invalid_parameter", lambda error: {"details": {"parameter": error.parameter}}),
     SessionNotKept: Answer(409, "session_not_kept"),
+    WebhookNotFound: Answer(404, "webhook_not_found"),
+    DeliveryNotFound: Answer(404, "delivery_not_found"),
+    TooManyWebhooks: Answer(409, "too_many_webhooks"),
+    InvalidWebhook: Answer(400, "invalid_parameter", lambda error: {"details": {"parameter": error.parameter}}),
     NotTerminal: Answer(422, "invalid_state_transition", lambda error: {"task_state": error.task.state}),
     IdempotencyKeyReused: Answer(422, "idempotency_key_reused"),
     UnknownWorker: Answer(404, "worker_not_found"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import select
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -17,6 +16,7 @@ from api.access import permit
 from api.callers import Permit
 from api.errors import invalid_parameter
 from api.feed import follow
+from api.hangup import has_hung_up
 from api.params import Params
 from api.parts import Parts, parts
 from api.rendering import ALL, FORMATS, KEEP_ALIVE, STREAMS, Row, TextRenderer, sse_event, streams_named
@@ -183,7 +183,7 @@ def _stream(
         if rows:
             cursor = max(cursor, rows[-1].record.last_seq)
         if not rendered and wanted.follow and not silence.left():  # rows that are not shown are silence, too
-            if _gone(connection):
+            if has_hung_up(connection):
                 return
             rendered = KEEP_ALIVE if wanted.form == "sse" else b""
             silence.broken()
@@ -200,20 +200,6 @@ def _rendered(rows: list[Row], wanted: Wanted, cursor: int, text: TextRenderer) 
     if wanted.form == "text":
         return b"".join([text.render(row, cursor) for row in rows])
     return b"".join([row.render(wanted.form, wanted.stream, cursor) for row in rows])
-
-
-def _gone(connection: socket.socket | None) -> bool:
-    """True when the reader has closed its end. Where there is nothing to send to it, no write would tell.
-
-    The kernel is asked: what TLS has still to say may wait to be read, so reading would not tell.
-    """
-    if connection is None:
-        return False
-    if connection.fileno() < 0:
-        return True
-    poller = select.poll()
-    poller.register(connection, select.POLLRDHUP)
-    return bool(poller.poll(0))
 
 
 def _rows(here: Parts, task: ListedTask, wanted: Wanted, silence_left: Callable[[], float]) -> Iterator[list[Row]]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 
 from flask import Blueprint, Response
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Histogram, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from api.params import no_params
@@ -18,6 +18,7 @@ from orchestrator.services.place import PLACEMENT_SECONDS
 from orchestrator.states import TERMINAL, State
 from orchestrator.store import contacts, queue, tasks, workers
 from orchestrator.store.database import Database
+from orchestrator.webhooks.dispatch import TRIES
 
 blueprint = Blueprint("metrics", __name__)
 
@@ -104,12 +105,18 @@ class PhaseDurations:
 
 
 class Metrics:
-    """The registry of one API process."""
+    """The registry of one API process. `long_answers` counts those that are being sent."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, long_answers: Callable[[], int]) -> None:
         self.registry = CollectorRegistry()
+        Gauge(
+            "sandbox_api_long_answers",
+            "Answers this process is sending: followed logs, event streams, downloads, waiting cancellations",
+            registry=self.registry,
+        ).set_function(long_answers)
         self.registry.register(StoreMetrics(database))
         self.registry.register(PLACEMENT_SECONDS)
+        self.registry.register(TRIES)
         self._phases = PhaseDurations(database, self.registry)
 
     def text(self) -> bytes:

@@ -11,6 +11,7 @@ from flask import request
 from api.errors import invalid_parameter
 from orchestrator import clock, manifest
 from orchestrator.manifest import InvalidManifest
+from orchestrator.states import State
 
 MAX_INTEGER = 2**63 - 1
 MAX_LABELS = 64
@@ -69,6 +70,18 @@ class Params:
             return clock.parse(raw.replace(" ", "+"))
         except (ValueError, OverflowError):  # the first and the last day have times that are in no UTC year
             raise invalid_parameter(name, f"{name}={raw!r} is no RFC 3339 time like 2026-01-29T12:00:00Z") from None
+
+    def states(self) -> tuple[State, ...]:
+        """`state`: a comma list."""
+        raw = self.text("state")
+        if raw is None:
+            return ()
+        try:
+            return tuple(State(one.strip()) for one in raw.split(","))
+        except ValueError:
+            known = ", ".join(State)
+            message = f"state={raw!r} holds a word that is no state; states are {known}"
+            raise invalid_parameter("state", message) from None
 
     def labels(self) -> tuple[tuple[str, str], ...]:
         """`label.k=v` and `label=k=v`, all of them."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
 from flask import current_app
 
 from api.feed import Hub
+from api.stream.hub import EventHub
 from orchestrator.log_reader import LogReader
 from orchestrator.manifest import ManifestPolicy
 from orchestrator.product import Product
@@ -32,6 +34,7 @@ class Parts:
     callers: Callers
     trail: Trail
     condition: Condition
+    events: EventHub
 
     @property
     def policy(self) -> ManifestPolicy:
@@ -51,4 +54,5 @@ def policy_of(product: Product) -> ManifestPolicy:
     """What this operator allows manifests to ask for."""
     profiles = product.settings.profiles
     images = {name: one.image_rules for name, one in profiles.items()}
-    return ManifestPolicy(frozenset(profiles), (), product.settings.file_repositories, images)
+    networks = tuple(ipaddress.ip_network(one) for one in product.settings.webhook_private_cidrs)
+    return ManifestPolicy(frozenset(profiles), (), product.settings.file_repositories, images, networks)

@@ -14,6 +14,7 @@ from api.params import Params, json_body, json_object, no_params
 from api.parts import parts
 from orchestrator import clock, manifest
 from orchestrator.access import Scope
+from orchestrator.manifest.notify import without_secrets
 from orchestrator.services.cancel import AlreadyTerminal, TaskNotFound, Wish, cancel
 from orchestrator.services.purge import purge
 from orchestrator.services.rerun import rerun
@@ -42,7 +43,7 @@ def submit_task() -> tuple[Response, int] | Response:
         trail.pass_over()
     parsed = manifest.parse(request.get_data(cache=False), request.content_type or "", policy=here.policy)
     if dry_run:
-        return jsonify(parsed.definition)
+        return jsonify(without_secrets(parsed.definition))
     return _accepted(submit(here.product, parsed, idempotency_key=key, by=caller()))
 
 
@@ -50,7 +51,7 @@ def submit_task() -> tuple[Response, int] | Response:
 def list_tasks() -> Response:
     params = Params("state", "label.", "label", "limit", "offset", "sort", "order", "parent_id")
     query = Query(
-        states=_states(params.text("state")),
+        states=params.states(),
         labels=params.labels(),
         parent_id=params.text("parent_id"),
         limit=params.integer("limit", 100, 1, 1000),
@@ -184,16 +185,6 @@ def _cancel_children(task_id: str, wish: Wish) -> None:
                 continue
             status = HTTPStatus.OK if task.is_terminal else HTTPStatus.ACCEPTED
             parts().trail.add(trail.entry(child, status))
-
-
-def _states(raw: str | None) -> tuple[State, ...]:
-    if raw is None:
-        return ()
-    try:
-        return tuple(State(one.strip()) for one in raw.split(","))
-    except ValueError:
-        known = ", ".join(State)
-        raise invalid_parameter("state", f"state={raw!r} holds a word that is no state; states are {known}") from None
 
 
 def _idempotency_key() -> str | None:

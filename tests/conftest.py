@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,23 @@ def docker_engine() -> None:
 def _needs_docker(request: pytest.FixtureRequest) -> None:
     if request.node.get_closest_marker("docker"):
         request.getfixturevalue("docker_engine")
+
+
+@pytest.fixture(scope="session")
+def chromium_programs() -> tuple[str, str]:
+    """The paths of Chromium and of its driver."""
+    browser, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if browser is None or driver is None or find_spec("selenium") is None:
+        missing("Chromium with its driver and selenium", "run .ci/install")
+    assert browser
+    assert driver
+    return browser, driver
+
+
+@pytest.fixture(autouse=True)
+def _needs_browser(request: pytest.FixtureRequest) -> None:
+    if request.node.get_closest_marker("browser"):
+        request.getfixturevalue("chromium_programs")
 
 
 def postgres_programs() -> Path | None:

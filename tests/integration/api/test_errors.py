@@ -27,7 +27,17 @@ def assert_error(response: object, status: int, error: str) -> dict[str, object]
 
 @pytest.mark.parametrize(
     "path",
-    ["/", "/api", "/api/v1", "/api/v1/", "/api/v1/task", "/api/v1/tasks/", "/favicon.ico", "/api/v2/tasks", "//"],
+    [
+        "/api",
+        "/api/v1",
+        "/api/v1/",
+        "/api/v1/task",
+        "/api/v1/tasks/",
+        "/favicon.ico",
+        "/api/v2/tasks",
+        "/assets/",
+        "/web",
+    ],
 )
 def test_an_unknown_route_is_not_found_in_the_products_own_words(client: CheckedClient, path: str) -> None:
     assert_error(client.get(path), 404, "not_found")
@@ -140,6 +150,7 @@ def test_request_ids_differ(client: CheckedClient) -> None:
 UNKNOWN = [
     ("GET", "/api/v1/tasks"),
     ("POST", "/api/v1/tasks"),
+    ("GET", "/api/v1/tasks/stream"),
     ("GET", "/api/v1/tasks/{id}"),
     ("DELETE", "/api/v1/tasks/{id}"),
     ("DELETE", "/api/v1/tasks/{id}/data"),
@@ -156,6 +167,12 @@ UNKNOWN = [
     ("DELETE", "/api/v1/workers/host-1"),
     ("POST", "/api/v1/workers/host-1/drain"),
     ("POST", "/api/v1/workers/host-1/resume"),
+    ("GET", "/api/v1/webhooks"),
+    ("POST", "/api/v1/webhooks"),
+    ("GET", "/api/v1/webhooks/wh-1"),
+    ("DELETE", "/api/v1/webhooks/wh-1"),
+    ("GET", "/api/v1/webhooks/wh-1/deliveries"),
+    ("POST", "/api/v1/webhooks/wh-1/deliveries/1/redeliver"),
     ("GET", "/api/v1/schemas/task"),
     ("GET", "/api/v1/openapi.json"),
     ("GET", "/api/v1/health"),

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from api.feed import KEPT_ROWS, Feed
-from api.logs import _gone
+from api.hangup import has_hung_up
 from orchestrator import clock, journal
 from orchestrator.models import Claim
 from orchestrator.product import Product
@@ -325,14 +325,14 @@ def test_who_stops_reading_leaves_nothing_behind(client: CheckedClient, host: Bu
 def test_a_reader_that_closed_its_end_is_noticed_without_writing_to_it() -> None:
     ours, theirs = socket.socketpair()
     with ours:
-        assert not _gone(ours)
+        assert not has_hung_up(ours)
         theirs.sendall(b"GET /next HTTP/1.1\r\n")
-        assert not _gone(ours)
+        assert not has_hung_up(ours)
         assert ours.recv(100)
         theirs.close()
-        assert _gone(ours)
-    assert _gone(ours)
-    assert not _gone(None)
+        assert has_hung_up(ours)
+    assert has_hung_up(ours)
+    assert not has_hung_up(None)
 
 
 @pytest.mark.parametrize("form", ["text", "ndjson", "sse"])

@@ -25,6 +25,8 @@ NAMES = {"path": "report.md", "name": "host-1"}
 def routes(app: Flask) -> Iterator[tuple[Rule, str]]:
     """Every rule of the application with every method it takes itself."""
     for rule in app.url_map.iter_rules():
+        if rule.endpoint.startswith("page."):  # its files are the same for everybody
+            continue
         for method in sorted((rule.methods or set()) - {"OPTIONS"}):
             yield rule, method
 

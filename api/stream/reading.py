@@ -1,0 +1,184 @@
+"""One reader of the event stream: first what is there, then what was missed, then what comes."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import sqlalchemy as sa
+
+from api.stream import frames
+from api.stream.ears import ANYTHING, GOODBYE
+from api.stream.frames import Frame, of_existing, of_record, rendered
+from api.stream.hub import HANDED_BYTES, PAGE_ROWS, Channel, EventHub
+from api.stream.picking import newest_of_each
+from api.stream.selection import Selection
+from orchestrator import journal
+from orchestrator.journal import Place
+from orchestrator.models import Kind, ListedTask, TaskFacts
+from orchestrator.store import segments, tasks
+from orchestrator.store.database import Database
+
+SNAPSHOT_TASKS = 500
+"""Read at once of the tasks that are there."""
+FIRST_ROWS = 16
+LOOK_SECONDS = 5.0
+"""How often a reader to which nothing is sent is looked at: whether it is still there, and may be."""
+REMOVED = "records behind this cursor were removed or archived meanwhile; read each task's own log for what it said"
+UNKNOWN_PLACE = "the store does not reach as far as this cursor: it was restored from a backup, or is another one"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What one reader asked for. `after` None: from now on, with a snapshot of what is there if `snapshot`."""
+
+    selection: Selection
+    after: Place | None
+    snapshot: bool
+    heartbeat_seconds: float
+
+
+@dataclass
+class Reader:
+    """Yields bytes in one form (`frames.SSE`, `frames.WEBSOCKET`) for whoever is at the other end of `connection`.
+
+    `check` is called before each wait and each part, and soon after something came over the connection; it raises to
+    end the reading. Raises `StoreUnavailable` besides.
+    """
+
+    database: Database
+    hub: EventHub
+    wanted: Wanted
+    form: str
+    connection: socket.socket | None
+    check: Callable[[], None]
+    _place: Place = field(default_factory=Place, init=False)
+    _known: dict[str, int] = field(default_factory=dict, init=False)
+
+    def __iter__(self) -> Iterator[bytes]:
+        bell = threading.Event()
+        heard = ANYTHING if self.form == frames.WEBSOCKET else GOODBYE
+        with (
+            self.hub.channel(self.wanted.selection, bell) as channel,
+            self.hub.ears.on(self.connection, heard, bell.set) as listen,
+        ):
+            yield from self._beginning()
+            beat_at = float("-inf")  # the first one says that all that was there is told
+            while True:
+                bell.clear()
+                self.check()
+                listen()
+                is_late, before = self._place < channel.floor, self._place
+                for part in self._next(channel):
+                    self.check()
+                    yield part
+                if self._place == before:
+                    bell.wait(max(0.0, min(beat_at - time.monotonic(), LOOK_SECONDS)))
+                if not is_late and time.monotonic() >= beat_at:
+                    yield self._heartbeat()
+                    beat_at = time.monotonic() + self.wanted.heartbeat_seconds
+
+    def _beginning(self) -> Iterator[bytes]:
+        """What comes before the first record."""
+        if self.wanted.after is None:
+            yield from self._snapshot()
+        else:
+            self._place = self.wanted.after
+            with self.database.read() as tx:
+                begin, end = self._place, journal.horizon(tx, self.wanted.selection.kinds)
+                newest = max(journal.newest(tx), journal.horizon(tx, frozenset(Kind)))
+                missing = begin < end and self._was_cut(tx)
+            if begin > newest:
+                self._place = newest
+                yield self._rendered([frames.gap(begin, newest, UNKNOWN_PLACE)])
+            elif missing:
+                yield self._rendered([frames.gap(begin, end, REMOVED)])
+
+    def _was_cut(self, tx: sa.Connection) -> bool:
+        """Of one task it is known whether anything of its own is missing."""
+        task_id = self.wanted.selection.task_id
+        if task_id is None:
+            return True
+        task = tasks.get(tx, task_id)
+        return task is None or task.purged_at is not None or segments.following(tx, task_id, 0) is not None
+
+    def _snapshot(self) -> Iterator[bytes]:
+        """The tasks that have not ended, each once, and then every record that is not in what was said of them."""
+        selection = self.wanted.selection
+        with self.database.read() as tx:
+            self._place = journal.newest(tx)
+            self._known = journal.ahead(tx)
+        if not self.wanted.snapshot or "state_change" not in selection.types:
+            return
+        behind = None
+        while True:
+            with self.database.read() as tx:
+                page = tasks.living(tx, behind, task_id=selection.task_id, owner=selection.owner, limit=SNAPSHOT_TASKS)
+            picked = [(task, seq) for task, seq in page if self._is_asked_for(task)]
+            self._known |= {task.id: seq for task, seq in picked}
+            yield self._rendered([of_existing(task) for task, _ in picked])
+            if len(page) < SNAPSHOT_TASKS:
+                return
+            behind = (page[-1][0].created_at, page[-1][0].id)
+            self.check()
+
+    def _is_asked_for(self, task: ListedTask) -> bool:
+        selection = self.wanted.selection
+        facts = TaskFacts(task.id, task.name, task.labels, task.parent_id, task.owner)
+        return selection.concerns(facts) and (not selection.states or task.state in selection.states)
+
+    def _next(self, channel: Channel) -> Iterator[bytes]:
+        found = channel.after(self._place)
+        if found is None:
+            yield from self._stored(channel)
+            return
+        batches, place = found
+        for batch in batches:
+            fresh = self._fresh(batch.frames)
+            yield batch.rendered(self.form) if fresh is batch.frames else self._rendered(fresh)
+            self._place = batch.end
+        self._place = place
+
+    def _stored(self, channel: Channel) -> Iterator[bytes]:
+        """What the channel does not hold any more, page by page."""
+        selection, limit = self.wanted.selection, FIRST_ROWS
+        picker = self.hub.picker(selection)
+        while self._place < channel.floor:
+            with self.database.read() as tx:
+                found, place = journal.all_after(
+                    tx, self._place, kinds=selection.kinds, task_id=selection.task_id, limit=limit
+                )
+                if len(found) < limit:
+                    place = max(place, journal.newest(tx))
+            facts = self.hub.facts_of(found)
+            made = [of_record(record, facts[record.task_id]) for record in found if record.task_id in facts]
+            picked = self._fresh(picker.pick(made, facts))
+            yield self._rendered(newest_of_each(picked) if selection.rate_limit_ms else picked)
+            self._place = place
+            size = sum(frame.size_bytes for frame in made)
+            limit = max(1, limit // 2) if size > HANDED_BYTES else min(2 * limit, PAGE_ROWS)
+
+    def _fresh(self, found: list[Frame]) -> list[Frame]:
+        """Without what the snapshot has told already. The same list when that is all of it."""
+        if not self._known or not any(frame.record and frame.record.task_id in self._known for frame in found):
+            return found
+        return [frame for frame in found if self._is_fresh(frame)]
+
+    def _is_fresh(self, frame: Frame) -> bool:
+        record = frame.record
+        if record is None or record.kind.is_aside:
+            return True
+        last = self._known.get(record.task_id, 0)
+        if record.last_seq > last:
+            self._known.pop(record.task_id, None)
+            return True
+        return False
+
+    def _heartbeat(self) -> bytes:
+        return self._rendered([frames.heartbeat(self._place)])
+
+    def _rendered(self, made: list[Frame]) -> bytes:
+        return rendered(made, self.form)
