@@ -127,6 +127,8 @@ def restored(equipment: Equipment, task: Task, row: AttemptRow) -> Attempt:
         log.error("the disk of an attempt is lost", extra={"task": task.id, "error": str(error)})  # noqa: TRY400
     attempt.running_since = time.monotonic() - (_ran(row) or 0.0)
     attempt.progress = Progress.load(row.spool_offset, row.output_bytes, row.dropped_bytes)
+    attempt.progress.earlier_bytes = task.output_bytes - row.output_bytes
+    attempt.progress.said.know(task.progress_percent, task.progress_text, task.outputs)
     count_on(attempt)
     return attempt
 

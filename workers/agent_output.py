@@ -16,7 +16,7 @@ from typing import Any
 
 from orchestrator.models import Kind, NewRecord, Question
 from workers.agents.port import Reader, Told
-from workers.records import gap
+from workers.records import gap, words
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +99,7 @@ class AgentOutput:
         if len(rest) <= MAX_LINE_BYTES:
             return rest
         self._skipping = True
-        heard.records.append(_words(f"a line of more than {MAX_LINE_BYTES >> 20} MiB of the agent was not read", at))
+        heard.records.append(words(f"a line of more than {MAX_LINE_BYTES >> 20} MiB of the agent was not read", at))
         return b""
 
     def _keep(self, data: bytes, heard: Heard) -> None:
@@ -136,14 +136,10 @@ def _add(heard: Heard, told: Told, at: datetime) -> None:
     events = told.events[:MAX_LINE_EVENTS]
     heard.records += [NewRecord(Kind.EVENT, at, body={"type": one.type, **one.body}) for one in events]
     if len(told.events) > len(events):
-        heard.records.append(_words(f"{len(told.events) - len(events)} more parts of one line are not told", at))
+        heard.records.append(words(f"{len(told.events) - len(events)} more parts of one line are not told", at))
     heard.asked += told.asked
     heard.withdrawn += told.withdrawn
     heard.shown += told.shown
-
-
-def _words(text: str, at: datetime) -> NewRecord:
-    return NewRecord(Kind.SYSTEM, at, "system", {"message": text})
 
 
 def _append(file: Path, data: bytes) -> None:

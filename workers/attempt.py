@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -21,6 +21,7 @@ from orchestrator.services import claim as claims
 from orchestrator.services.cancel import conclude_cancelled
 from orchestrator.services.conclude import CancelRequested, give_back
 from orchestrator.states import Event, State, after
+from orchestrator.store import sandbox_use
 from workers.agents import agent_of
 from workers.agents.port import Agent, Session
 from workers.egress.ledger import Ledger
@@ -38,6 +39,7 @@ from workers.sandbox.labels import ROLE_EGRESS, ROLE_GIT, ROLE_PROBE, ROLE_TASK,
 from workers.sandbox.port import Image, Mount, SandboxSpec
 from workers.supervisor import Signals, Verdict
 from workers.task_disk_watch import DiskGauge
+from workers.use_gauge import UseGauge
 from workers.workspace import AttemptDirectory, Owner, sandbox_owner, sandbox_user_id
 
 if TYPE_CHECKING:
@@ -79,7 +81,7 @@ class Attempt:
     `progress` is how far its output was stored when this worker took it. `traffic` counts what its sandbox and its
     helpers send and are refused, `meter` what it uses of the model API; `way_out` is open while a command runs that
     was given one. `seen` is what a worker before this one knew of its agent's run; `resumed` the agent's session that
-    it goes on from.
+    it goes on from. `on_advance` is called after each change of its state.
     """
 
     equipment: Equipment
@@ -106,6 +108,8 @@ class Attempt:
     resumed: Session | None = None
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     withheld: str | None = None
+    use_gauge: UseGauge = field(default_factory=UseGauge)
+    on_advance: Callable[[], None] = field(default=lambda: None, repr=False)
     _redactor: Redactor = field(default=NOTHING_SECRET, init=False, repr=False)
 
     @property
@@ -188,6 +192,16 @@ class Attempt:
         return self.equipment.backend.written_bytes(self.sandbox) if self.sandbox else 0
 
     @property
+    def used(self) -> dict[str, Any]:
+        """The columns of what its sandbox has used, as far as that was seen."""
+        disk = self.disk_gauge
+        return sandbox_use.at_least(
+            cpu_seconds=self.use_gauge.cpu_seconds,
+            memory_peak_bytes=self.use_gauge.memory_peak_bytes,
+            disk_peak_bytes=disk.peak_bytes if disk.used_bytes is not None else None,
+        )
+
+    @property
     def profile(self) -> Profile:
         return self.equipment.product.settings.profiles[self.manifest.vm.profile]
 
@@ -209,6 +223,7 @@ class Attempt:
         if wish:
             self.signals.cancel(force=wish.force)
         self.state = after(self.state, event)
+        self.on_advance()
 
     def note(self, **facts: Any) -> None:
         """Store facts about this attempt. Raises `StaleClaim`."""

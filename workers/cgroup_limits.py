@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import suppress
-from pathlib import Path
 
+from workers.cgroups import ControlGroups, groups_of
 from workers.sandbox.port import SandboxSpec
 
-_PROC, _ROOT = Path("/proc"), Path("/sys/fs/cgroup")
 _WITHIN = 0.01
 
 
@@ -18,9 +16,7 @@ def faults(process_id: int | None, sandbox: str, spec: SandboxSpec) -> Iterator[
 
     Nothing is named where this process does not see the sandbox's control groups: in a container of its own.
     """
-    if process_id is None:
-        return
-    groups = _groups(process_id, sandbox)
+    groups = groups_of(process_id, sandbox)
     memory = _number(groups, "memory", "memory.limit_in_bytes", "memory.max")
     if memory is not None and not spec.memory_bytes - os.sysconf("SC_PAGE_SIZE") < memory <= spec.memory_bytes:
         yield f"the kernel limits memory to {memory} bytes, asked for {spec.memory_bytes}"
@@ -32,44 +28,22 @@ def faults(process_id: int | None, sandbox: str, spec: SandboxSpec) -> Iterator[
         yield f"the kernel limits cpus to {cpus:g}, asked for {spec.cpus:g}"
 
 
-def _groups(process_id: int, sandbox: str) -> dict[str, Path]:
-    """Directory by controller; '' is the unified hierarchy. None of a process that is not the sandbox's.
-
-    An engine in another namespace of process ids names other processes than this one sees.
-    """
-    found: dict[str, Path] = {}
-    with suppress(OSError):
-        for line in (_PROC / str(process_id) / "cgroup").read_text().splitlines():
-            _, controllers, path = line.split(":", 2)
-            if sandbox in path:
-                found |= dict.fromkeys(controllers.split(","), Path(path.lstrip("/")))
-    return found
-
-
-def _number(groups: dict[str, Path], controller: str, first: str, unified: str) -> float | None:
+def _number(groups: ControlGroups, controller: str, first: str, unified: str) -> float | None:
     """A limit; infinite when the kernel has none; None when it cannot be seen."""
-    words = _read(groups, controller, first, unified)
+    words = _words(groups, controller, first, unified)
     if words is None:
         return None
     return float("inf") if words[0] == "max" else float(words[0])
 
 
-def _cpus(groups: dict[str, Path]) -> float | None:
-    first = _read(groups, "cpu", "cpu.cfs_quota_us", "cpu.max")
+def _cpus(groups: ControlGroups) -> float | None:
+    first = _words(groups, "cpu", "cpu.cfs_quota_us", "cpu.max")
     if first is None:
         return None
-    period = first[1] if len(first) == 2 else (_read(groups, "cpu", "cpu.cfs_period_us", "cpu.max") or ["100000"])[0]
+    period = first[1] if len(first) == 2 else (_words(groups, "cpu", "cpu.cfs_period_us", "cpu.max") or ["100000"])[0]
     return float("inf") if first[0] in ("max", "-1") else float(first[0]) / float(period)
 
 
-def _read(groups: dict[str, Path], controller: str, first: str, unified: str) -> list[str] | None:
-    """The words of a limit's file, in version 1 or 2 of the control groups."""
-    if controller in groups:
-        file = _ROOT / controller / groups[controller] / first
-    elif "" in groups:
-        file = _ROOT / groups[""] / unified
-    else:
-        return None
-    with suppress(OSError):
-        return file.read_text().split()
-    return None
+def _words(groups: ControlGroups, controller: str, first: str, unified: str) -> list[str] | None:
+    text = groups.read(controller, first, unified)
+    return None if text is None else text.split()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shlex
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -79,14 +80,15 @@ def _wind_up(attempt: Attempt, verdict: Verdict, outcome: Outcome | None) -> Out
         attempt.pump.wait_end(LAST_LINES_SECONDS)  # so that the log reads in the order of things
     if attempt.state is State.RUNNING:
         attempt.verdict = {"kind": verdict.value}
-        attempt.advance(Event.ENDED, _ENDING_WORDS[verdict], verdict=attempt.verdict)
+        attempt.disk_gauge.glance()
+        attempt.advance(Event.ENDED, _ENDING_WORDS[verdict], verdict=attempt.verdict, **attempt.used)
     reach("ended")
     exit_code, oom_killed, broken = _stop(attempt, verdict)
     reach("sandbox_stopped")
     close_way_out(attempt)
     if ran:
         if verdict is not Verdict.EXITED:
-            _remember(attempt, stopped=True)
+            _remember(attempt, attempt.used, stopped=True)
         drain(attempt)  # before the judgement: an agent's last words are a part of its end
         reach("output_drained")
     outcome = outcome or broken or _judge(attempt, verdict, exit_code, oom_killed=oom_killed)
@@ -101,9 +103,9 @@ def _wind_up(attempt: Attempt, verdict: Verdict, outcome: Outcome | None) -> Out
     return outcome
 
 
-def _remember(attempt: Attempt, **facts: Any) -> None:
+def _remember(attempt: Attempt, columns: Mapping[str, Any] | None = None, **facts: Any) -> None:
     attempt.verdict = attempt.verdict | facts
-    attempt.note(verdict=attempt.verdict)
+    attempt.note(verdict=attempt.verdict, **columns or {})
 
 
 def _must_be_gone_first(attempt: Attempt, outcome: Outcome, exit_code: int | None) -> bool:
@@ -260,7 +262,10 @@ def _of_disk(attempt: Attempt, outcome: Outcome) -> Outcome:
     if outcome.reason is not Reason.EXIT_NONZERO:
         return outcome
     gauge = attempt.disk_gauge
+    before = gauge.peak_bytes
     gauge.look_at_end()
+    if gauge.peak_bytes > before:
+        attempt.note(**attempt.used)
     if gauge.at_least:
         seen = f"at least {size_text(gauge.peak_bytes)} of vm.disk ({size_text(gauge.limit_bytes)}) was in use"
         attempt.say(f"{seen}: there are more files than could be looked at when the command had ended")

@@ -22,6 +22,8 @@ from workers.attempt import Attempt
 from workers.disk import DiskWatch
 from workers.equipment import Equipment
 from workers.keeper_client import KeeperRefused, KeeperUnavailable
+from workers.metrics_watch import MetricsWatch
+from workers.output import Progress
 from workers.runner import FROM_RUNNING, STEPS, resume_ending, run
 from workers.salvage import salvage
 from workers.sandbox.port import EngineUnavailable, SandboxError, SandboxGone
@@ -57,6 +59,7 @@ class WorkerHost:
         self._engine: str | None = None
         self._keeper: str | None = None
         self._disk = DiskWatch(equipment)
+        self._metrics = MetricsWatch(self._running, equipment.backend, equipment.writer, self._stop)
         self._clock = SteadyClock()
         self._unknown: set[Claim] = set()
         self._beat_soon = threading.Event()
@@ -72,7 +75,8 @@ class WorkerHost:
         self._renew_keeper(said_at)
         duties = (self._adopt_at_start, self._heartbeats, self._watch_engine, self._listen, self._look_around)
         disks = TaskDiskWatch(self._running, self._stop)
-        for duty in (*duties, self._tidy, disks.look_often, disks.measure_often):
+        watches = (disks.look_often, disks.measure_often, self._metrics.look_and_tell)
+        for duty in (*duties, self._tidy, *watches):
             threading.Thread(target=duty, name=duty.__name__.strip("_"), daemon=True).start()
 
     def _register(self) -> None:
@@ -168,7 +172,8 @@ class WorkerHost:
         if task is None:
             log.debug("nothing to claim", extra={"task": task_id, "attempt": number})
             return
-        self._work(Attempt(self._equipment, task, task.claim), lambda one: run(one, STEPS))
+        progress = Progress(earlier_bytes=task.output_bytes)
+        self._work(Attempt(self._equipment, task, task.claim, progress=progress), lambda one: run(one, STEPS))
 
     def _resume(self, attempt: Attempt, verdict: Verdict | None) -> None:
         def go_on(one: Attempt) -> None:
@@ -185,6 +190,7 @@ class WorkerHost:
     def _work(self, attempt: Attempt, recipe: Callable[[Attempt], None]) -> None:
         with self._lock:
             self._attempts[attempt.claim] = attempt
+        attempt.on_advance = self._metrics.wake
         try:
             recipe(attempt)
         finally:

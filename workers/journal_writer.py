@@ -7,6 +7,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -36,6 +37,13 @@ class Writer(Protocol):
         """Store records, `progress` (columns of the attempt) and what `beside` does: all or nothing.
 
         Raises `StaleClaim` when the attempt is not the writer's any more.
+        """
+
+    def offer(self, claim: Claim, records: Sequence[NewRecord], **progress: Any) -> threading.Event:
+        """Store what may also be dropped, as `write` does, and wait for nothing. Never raises.
+
+        The event is set once it is stored, or dropped. Until then offer no more of this attempt: while the store is
+        away, all of it would be kept.
         """
 
 
@@ -76,6 +84,11 @@ class JournalWriter:
             raise StaleClaim(claim)
         if batch.failure is not None:
             raise batch.failure
+
+    def offer(self, claim: Claim, records: Sequence[NewRecord], **progress: Any) -> threading.Event:
+        batch = Batch(claim, records, progress)
+        self._queue.put(batch)
+        return batch.stored
 
     def _run(self) -> None:
         while True:
@@ -147,3 +160,10 @@ class LateWriter:
                     beside(tx)
 
         patiently(store)
+
+    def offer(self, claim: Claim, records: Sequence[NewRecord], **progress: Any) -> threading.Event:
+        with suppress(StaleClaim):
+            self.write(claim, records, **progress)
+        stored = threading.Event()
+        stored.set()
+        return stored

@@ -7,7 +7,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -20,13 +20,14 @@ import sqlalchemy as sa
 from orchestrator import clock, journal
 from orchestrator.journal import StaleClaim
 from orchestrator.models import Claim, NewRecord
-from orchestrator.store import agent_progress, conversation
+from orchestrator.store import conversation, progress
 from workers.agent_output import AgentOutput, Heard
 from workers.intake import Gap, Intake, Taken
 from workers.journal_writer import Writer
 from workers.keeper_client import Doorbell, Ring
 from workers.output_redaction import OutputRedaction
-from workers.records import gap
+from workers.records import gap, progress_made, words
+from workers.said_lines import SaidLines, SaidProgress
 from workers.spool import Chunk, SpoolOffset, SpoolReader
 from workers.spool_streams import last_stream, stream_at
 
@@ -60,16 +61,22 @@ class Progress:
     """Of the file that keeps an agent's stream."""
     stream_is_whole: bool = True
     event_bytes: int = 0
-    """Of the events that were told of it."""
+    """Of the events and the progress that were told of it."""
+    said: SaidLines = field(default_factory=SaidLines)
+    earlier_bytes: int = 0
+    """Of the task's output before this attempt."""
 
     def dump(self) -> str:
         held = {stream: base64.b64encode(data).decode() for stream, data in self.held.items() if data}
         state = {"offset": str(self.offset), "held": held, "told": self.told_bytes, **self.intake.dump()}
         if redaction := self.redaction.dump():
             state["redaction"] = redaction
+        if said := self.said.dump():
+            state["said"] = said
+        if self.event_bytes:
+            state["events"] = self.event_bytes
         if self.stream_bytes:
-            state["stream"], state["events"] = self.stream_bytes, self.event_bytes
-            state["whole"] = self.stream_is_whole
+            state["stream"], state["whole"] = self.stream_bytes, self.stream_is_whole
         return json.dumps(state, separators=(",", ":"))
 
     @classmethod
@@ -88,6 +95,7 @@ class Progress:
             state.get("stream", 0),
             state.get("whole", True),
             state.get("events", 0),
+            SaidLines(state.get("said")),
         )
 
 
@@ -96,7 +104,8 @@ class OutputPump:
 
     `open_doorbell` is called at the start, and again when the keeper died, when the stream ended, and when the
     engine's log cannot be used; it returns None when nothing will be added to the spool any more. `agent`, if given,
-    reads standard output; what it asks is stored where the attempt `is_live`, and not when it ended long ago.
+    reads standard output; without it, what a command says of itself is read on both streams. What either tells of the
+    task is stored where the attempt `is_live`, and not when it ended long ago.
     """
 
     def __init__(
@@ -122,6 +131,8 @@ class OutputPump:
         self._agent = agent
         self._is_live = is_live
         self._heard = Heard()
+        self._said = progress.said if agent is None and is_live else None
+        self._tools = _tools(agent.seen) if agent is not None else None
         self._reader = SpoolReader(spool_dir, progress.offset)
         self._stored_offset = progress.offset
         self._segment = -1
@@ -220,7 +231,7 @@ class OutputPump:
             records += self._records(self._progress.intake.take(chunk.data), at)
         self._held_since = time.monotonic() if any(self._progress.held.values()) else None
         self._progress.offset = chunks[-1].end
-        if not records and self._progress.offset.segment == self._stored_offset.segment:
+        if not (records or self._has_news) and self._progress.offset.segment == self._stored_offset.segment:
             return False  # what is only held is read again from the spool, should this process die
         self._write(records)
         self._reader.delete_before(self._progress.offset)
@@ -243,6 +254,8 @@ class OutputPump:
                 records += [*self._held_rows(at), gap(one.message)]
                 if self._agent is not None:
                     self._agent.sever()
+                if self._said is not None:
+                    self._said.sever()
             else:
                 records += self._lines(one.stream, self._redaction.take(one.stream, one.data), at)
         if taken and (why := self._redaction.reason_to_tell()):
@@ -265,9 +278,12 @@ class OutputPump:
         return self._rows(stream, data[:end], at)
 
     def _rows(self, stream: str, data: bytes, at: datetime) -> list[NewRecord]:
-        if self._agent is None or stream != "stdout" or not data:
-            return self._output_rows(stream, data, at)
-        return self._told(self._agent.take(data, at), at)
+        if self._agent is not None and stream == "stdout" and data:
+            return self._told(self._agent.take(data, at), at)
+        rows = self._output_rows(stream, data, at)
+        if self._said is not None:
+            rows += [words(told, at) for told in self._said.take(stream, data, at)]
+        return rows
 
     def _told(self, heard: Heard, at: datetime) -> list[NewRecord]:
         """Rows for what an agent has said; what it asks is stored together with them.
@@ -276,15 +292,19 @@ class OutputPump:
         """
         told = []
         for record in heard.records:
-            size = len(json.dumps(record.body)) + EVENT_BYTES
-            if self._progress.event_bytes + size > self._limit:
-                self._progress.dropped_bytes += size
-            else:
-                self._progress.event_bytes += size
-                told.append(record)
+            told += self._limited(record)
         self._heard.asked += heard.asked
         self._heard.withdrawn += heard.withdrawn
         return self._output_rows("stdout", heard.shown, at) + told
+
+    def _limited(self, record: NewRecord) -> list[NewRecord]:
+        """The record, or nothing of it where the limit is reached."""
+        size = len(json.dumps(record.body)) + EVENT_BYTES
+        if self._progress.event_bytes + size > self._limit:
+            self._progress.dropped_bytes += size
+            return []
+        self._progress.event_bytes += size
+        return [record]
 
     def _output_rows(self, stream: str, data: bytes, at: datetime) -> list[NewRecord]:
         room = max(0, self._limit - self._progress.stored_bytes)
@@ -313,18 +333,44 @@ class OutputPump:
                 self._progress.held[stream] = data[end:]
         self._write(rows)
 
+    @property
+    def _has_news(self) -> bool:
+        return self._said is not None and self._said.has_news
+
     def _write(self, records: list[NewRecord]) -> None:
-        progress, agent, beside = self._progress, self._agent, None
-        facts: dict[str, Any] = {"output_bytes": progress.stored_bytes, "dropped_bytes": progress.dropped_bytes}
+        progress, agent, facts = self._progress, self._agent, dict[str, Any]()
+        beside: Callable[[sa.Connection], None] | None = None
         if agent is not None:
             progress.stream_bytes, progress.stream_is_whole = agent.size_bytes, agent.is_whole
             if changes := agent.changes():
                 facts["agent"] = changes
+                records = [*records, *self._tools_told(changes)]
             heard, self._heard = self._heard, Heard()
             if self._is_live and (changes or heard.asked or heard.withdrawn):
-                beside = partial(_save, self._claim, heard, changes)
+                beside = partial(_save_heard, self._claim, heard, changes)
+        elif self._said is not None and self._said.has_news:
+            newest, outputs = self._said.news()
+            if newest is not None:
+                made = progress_made(newest.at, self._task_bytes, percent=newest.percent, text=newest.text)
+                records = [*records, *self._limited(made)]
+            beside = partial(_save_said, self._claim, newest, outputs)
+        facts |= {"output_bytes": progress.stored_bytes, "dropped_bytes": progress.dropped_bytes}
         self._writer.write(self._claim, records, beside=beside, spool_offset=progress.dump(), **facts)
         self._stored_offset = progress.offset
+
+    def _tools_told(self, changes: Mapping[str, Any]) -> list[NewRecord]:
+        """How far an agent is, where that has changed."""
+        before, self._tools = self._tools, _tools(changes)
+        if not self._is_live or self._tools == before:
+            return []
+        tool_calls, current_tool = self._tools
+        return self._limited(
+            progress_made(clock.now(), self._task_bytes, tool_calls=tool_calls, current_tool=current_tool)
+        )
+
+    @property
+    def _task_bytes(self) -> int:
+        return self._progress.earlier_bytes + self._progress.stored_bytes
 
     def _finish(self) -> None:
         now, intake = datetime.now(UTC), self._progress.intake
@@ -336,7 +382,7 @@ class OutputPump:
         records += self._held_rows(now)
         if self._agent is not None:
             records += self._told(self._agent.finish(now), now)
-        if records or self._agent is not None:
+        if records or self._agent is not None or self._has_news:
             self._write(records)
         dropped = self._progress.dropped_bytes - self._progress.told_bytes
         if dropped:
@@ -344,14 +390,26 @@ class OutputPump:
             self._write([gap(f"{dropped} bytes were dropped: the log limit was reached", dropped)])
 
 
-def _save(claim: Claim, heard: Heard, changes: dict[str, Any] | None, tx: sa.Connection) -> None:
+def _tools(seen: Mapping[str, Any]) -> tuple[int, str | None]:
+    return seen["tool_calls"], seen["current_tool"]
+
+
+def _save_said(claim: Claim, newest: SaidProgress | None, outputs: Mapping[str, str] | None, tx: sa.Connection) -> None:
+    """What a command says of itself, beside what it printed."""
+    if newest is not None:
+        progress.save_said(tx, claim, newest.percent, newest.text)
+    if outputs is not None:
+        progress.save_outputs(tx, claim, outputs)
+
+
+def _save_heard(claim: Claim, heard: Heard, changes: dict[str, Any] | None, tx: sa.Connection) -> None:
     """What an agent asks and does, beside what it said. Raises `StaleClaim`."""
     if heard.asked:
         conversation.ask(tx, claim, heard.asked)
     if heard.withdrawn:
         conversation.withdraw(tx, claim, heard.withdrawn, clock.now())
     if changes is not None:
-        agent_progress.save(tx, claim, changes["tool_calls"], changes["current_tool"])
+        progress.save_tools(tx, claim, changes["tool_calls"], changes["current_tool"])
 
 
 def _small(chunks: list[Chunk]) -> bool:

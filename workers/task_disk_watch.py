@@ -21,6 +21,8 @@ from workers.workspace import AttemptDirectory
 LOOK_SECONDS = 1.0
 IDLE_SHARE = 20
 """A disk that takes long to measure rests for so many times that: watching must not load the host."""
+GLANCE_SECONDS = 0.1
+"""Of a watched directory that nobody has measured yet, what can be seen in this time is told."""
 LAST_LOOK_SECONDS = 5.0
 """A command that has ended does not wait for longer than this until it is known whether its disk was full."""
 WRITES = BEFORE_RUNNING | {State.RUNNING}
@@ -30,10 +32,12 @@ WRITES = BEFORE_RUNNING | {State.RUNNING}
 class DiskGauge:
     """What is known of one attempt's disk, in this process's memory only.
 
-    `full` says of what there was nothing left at some time. `look` and `measure` are called by the two watching
-    threads, `look` also by the attempt's own at its end; what they keep only grows. `writable_layer` gives the bytes
-    that the engine holds of a writable root (None where the root is read-only); it may raise `EngineUnavailable`,
-    `SandboxError`. `at_least`: the last look did not see everything in its time, and more may be in use.
+    `used_bytes` is what was in use at the last look, None before the first, `peak_bytes` the most that was seen; `full`
+    says of what there was nothing left at some time. `look` and `measure` are called by the two watching threads,
+    `look` also by the attempt's own at its end, `glance` by whoever tells of it; what they keep, but for `used_bytes`,
+    only grows. `writable_layer` gives the bytes that the engine holds of a writable root (None where the root is
+    read-only); it may raise `EngineUnavailable`, `SandboxError`. `at_least`: the last look did not see everything in
+    its time, and more may be in use.
     """
 
     def __init__(
@@ -42,11 +46,13 @@ class DiskGauge:
         self._directory = directory
         self._writable_layer = writable_layer
         self.limit_bytes = limit_bytes
+        self.used_bytes: int | None = None
         self.peak_bytes = 0
         self.full: str | None = None
         self.broken = False
         self.at_least = False
         self._rests_until = 0.0
+        self._layer_bytes = 0
 
     @property
     def is_image(self) -> bool:
@@ -58,7 +64,7 @@ class DiskGauge:
         with suppress(OSError), disk_image.opened(self._directory.disk) as (top, image):  # else being made or removed
             if image:
                 use = disk_gauge.of_file_system(top)
-                self._keep(use.bytes_used, use)
+                self._keep(use.bytes_used + self._layer_bytes, use)
                 # The image is sparse: where the host has no room, the kernel loses what the task has written.
                 host = os.statvfs(self._directory.root)
                 self.broken = self.broken or host.f_bavail * host.f_frsize < disk_gauge.MARGIN_BYTES
@@ -84,10 +90,22 @@ class DiskGauge:
                     if image
                     else disk_gauge.of_tree(top, self.limit_bytes, seconds=seconds)
                 )
-            total = use.bytes_used + (self._writable_layer() if self._writable_layer else 0)
+            if self._writable_layer is not None:
+                self._layer_bytes = self._writable_layer()
+            total = use.bytes_used + self._layer_bytes
             self._keep(total, use)
             return total > self.limit_bytes or (not image and use.full is not None)
         return False
+
+    def glance(self) -> None:
+        """Look, without asking the engine; of a directory that was not measured yet, see what is quickly seen."""
+        self.look()
+        if self.used_bytes is not None:
+            return
+        with suppress(OSError), disk_image.opened(self._directory.disk) as (top, image):
+            if not image:
+                use = disk_gauge.of_tree(top, self.limit_bytes, seconds=GLANCE_SECONDS)
+                self.used_bytes, self.peak_bytes = use.bytes_used, max(self.peak_bytes, use.bytes_used)
 
     def look_at_end(self) -> None:
         """The last look, at a command that has failed: nothing of the task writes any more."""
@@ -98,6 +116,7 @@ class DiskGauge:
             self.full = self.full or disk_gauge.SPACE
 
     def _keep(self, bytes_used: int, use: Use) -> None:
+        self.used_bytes = bytes_used
         self.peak_bytes = max(self.peak_bytes, bytes_used)
         self.full = self.full or use.full
         self.broken = self.broken or use.broken

@@ -179,12 +179,16 @@ def _facts(task: Json, expect: Json) -> Json:
         "exit_code": task["exit_code"],
         "attempts": len(task["attempts"]),
         "commit": task["attempts"][-1]["commit"],
+        "percent": task["progress"]["percent"],
+        "text": task["progress"]["text"],
+        "outputs": task["outputs"],
+        "used": [name for name in expect.get("used", ()) if task["usage"][name]],
     }
     return {name: value for name, value in facts.items() if name in expect}
 
 
 def _facts_expected(expect: Json) -> Json:
-    names = ("state", "reason", "fault", "exit_code", "attempts", "commit")
+    names = ("state", "reason", "fault", "exit_code", "attempts", "commit", "percent", "text", "outputs", "used")
     return {name: expect[name] for name in names if name in expect}
 
 

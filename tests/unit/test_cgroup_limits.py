@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.test_spec import SPEC
-from workers import cgroup_limits
+from workers import cgroups
 from workers.cgroup_limits import faults
 
 SANDBOX = "f" * 64
@@ -16,8 +16,8 @@ SANDBOX = "f" * 64
 
 @pytest.fixture
 def kernel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    monkeypatch.setattr(cgroup_limits, "_PROC", tmp_path / "proc")
-    monkeypatch.setattr(cgroup_limits, "_ROOT", tmp_path / "cgroup")
+    monkeypatch.setattr(cgroups, "_PROC", tmp_path / "proc")
+    monkeypatch.setattr(cgroups, "_ROOT", tmp_path / "cgroup")
     return tmp_path
 
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
+from orchestrator.addresses import fault_of, is_own_address, system_lookup
 from orchestrator.contacts import EgressRule
-from workers.egress.addresses import fault_of, is_own_address, system_lookup
 from workers.egress.denial import Denied
 from workers.egress.policy import Policy, Way
 
@@ -224,9 +224,9 @@ def test_the_machine_s_own_addresses_are_known() -> None:
 def test_an_address_that_is_the_worker_s_own_is_denied_unless_it_is_named_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("workers.egress.addresses.is_own_address", lambda _: True)
+    monkeypatch.setattr("orchestrator.addresses.is_own_address", lambda _: True)
     for private in ((), ("93.184.216.0/24",), ("93.0.0.0/8",)):
-        with pytest.raises(Denied, match="which is the worker's own"):
+        with pytest.raises(Denied, match="which is the host's own"):
             for_url(URL, private).resolve("git.example", 443)
     assert for_url(URL, ["93.184.216.34/32"]).resolve("git.example", 443)
 

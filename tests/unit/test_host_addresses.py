@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator import addresses, host_addresses
+from orchestrator.host_addresses import HostAddresses, addresses_in, local_in
 from tests.conftest import missing
 from workers.checkup import network
-from workers.egress import addresses, host_addresses
-from workers.egress.host_addresses import HostAddresses, addresses_in, local_in
 from workers.egress.namespace import CLONE_NEWNET
 from workers.finding import Level
 
@@ -64,7 +64,7 @@ def test_an_address_of_the_host_is_the_worker_s_own_and_its_neighbours_are_not(
     monkeypatch.setattr(host_addresses, "THE_HOST", HostAddresses(first_process))
     for text, own in (("203.0.113.7", True), ("198.51.100.3", True), ("203.0.113.8", False), ("2001:db8::8", False)):
         assert addresses.is_own_address(ipaddress.ip_address(text)) is own
-    assert addresses.fault_of(ipaddress.ip_address("203.0.113.7"), ()) == "which is the worker's own"
+    assert addresses.fault_of(ipaddress.ip_address("203.0.113.7"), ()) == "which is the host's own"
     assert addresses.is_own_address(ipaddress.ip_address("2001:db8::7"))
 
 

@@ -328,6 +328,38 @@ def test_what_cannot_be_measured_now_ends_nothing(directory: AttemptDirectory) -
     assert not gauge.measure()
 
 
+def test_a_glance_tells_what_is_in_use_and_leaves_the_engine_alone(directory: AttemptDirectory) -> None:
+    def engine() -> int:
+        raise AssertionError("it is not cheap")
+
+    (directory.home / "a").write_bytes(b"x" * (2 * MIB))
+    gauge = DiskGauge(directory, 4 * MIB, engine)
+    assert gauge.used_bytes is None
+    gauge.glance()
+    assert gauge.used_bytes is not None
+    assert 2 * MIB <= gauge.used_bytes < 3 * MIB
+    assert gauge.peak_bytes == gauge.used_bytes
+    (directory.home / "a").unlink()
+    gauge.glance()
+    assert gauge.used_bytes >= 2 * MIB, "the rounds measure what was measured once"
+
+
+def test_what_is_in_use_now_falls_and_the_peak_stays(directory: AttemptDirectory) -> None:
+    layer = [MIB]
+    gauge = DiskGauge(directory, 8 * MIB, lambda: layer[0])
+    (directory.home / "a").write_bytes(b"x" * (2 * MIB))
+    gauge.measure()
+    peak = gauge.used_bytes
+    assert peak is not None
+    assert 3 * MIB <= peak < 4 * MIB
+    (directory.home / "a").unlink()
+    layer[0] = 0
+    gauge.measure()
+    assert gauge.used_bytes is not None
+    assert gauge.used_bytes < MIB
+    assert gauge.peak_bytes == peak
+
+
 class Running:
     def __init__(self, state: State, gauge: DiskGauge) -> None:
         self.state = state

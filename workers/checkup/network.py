@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import docker
 
+from orchestrator.host_addresses import THE_HOST
 from orchestrator.settings import Settings
-from workers.egress.host_addresses import THE_HOST
 from workers.egress.namespace import why_not
 from workers.finding import Finding, note, ok, problem
 from workers.network.full import SETTING, bridge_spec, host_fault, plan_of, resolver_fault

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from enum import Enum
 from urllib.parse import urlsplit
 
+from orchestrator.addresses import ForbiddenAddress, Lookup, resolved, system_lookup
 from orchestrator.contacts import EgressRule, host_entry
+from orchestrator.host_addresses import Network
 from orchestrator.manifest.git_names import ssh_address
 from orchestrator.manifest.hosts import HostRule, canonical_host, parse_host_rule
-from workers.egress.addresses import Lookup, fault_of, system_lookup
 from workers.egress.denial import Denied
-from workers.egress.host_addresses import Network
 
 HTTP, HTTPS = 80, 443
 DEFAULT_PORTS = {"https": HTTPS, "http": HTTP}
@@ -111,15 +111,12 @@ class Policy:
         """
         self.admit(host, port)
         name = self.spelling(host)
-        addresses = self.lookup(name, port)
-        for address in addresses:
-            fault = fault_of(ipaddress.ip_address(address), self.private)
-            if fault:
-                why = f"{name} leads to {address}, {fault}"
-                raise Denied(EgressRule.ADDRESS, why, "an operator allows ranges with SANDBOX_EGRESS_PRIVATE_CIDRS")
-        if not addresses:
-            raise OSError(f"{name} has no address")
-        return [(address, port) for address in addresses]
+        try:
+            found = resolved(name, port, self.private, self.lookup)
+        except ForbiddenAddress as error:
+            advice = "an operator allows ranges with SANDBOX_EGRESS_PRIVATE_CIDRS"
+            raise Denied(EgressRule.ADDRESS, str(error), advice) from None
+        return [(address, port) for address in found]
 
     def spelling(self, host: str) -> str:
         """The one spelling that is compared, dialled and expected in TLS. Raises `Denied`."""

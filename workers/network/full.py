@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from orchestrator.addresses import is_own_address
 from orchestrator.settings import Settings
-from workers.egress.addresses import is_own_address
 from workers.network.packet_filter import FilterUnusable, PacketFilter
 from workers.network.plan import Plan, make_plan, resolvers_in
 from workers.sandbox.labels import INSTALLATION, ROLE, ROLE_NETWORK, WORKER

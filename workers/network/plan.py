@@ -13,7 +13,7 @@ import ipaddress
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from workers.egress.addresses import ALWAYS_DENIED, PRIVATE
+from orchestrator.addresses import ALWAYS_DENIED, PRIVATE
 
 TABLE = "mangle"
 HOOKS = ("INPUT", "FORWARD")

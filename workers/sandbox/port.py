@@ -159,6 +159,14 @@ class Inspection:
 
 
 @dataclass(frozen=True, slots=True)
+class SandboxUse:
+    """What a sandbox uses: cpu time since it was started, and memory now, without page cache that can be dropped."""
+
+    cpu_seconds: float
+    memory_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Found:
     """A sandbox of this installation and worker that exists on the engine."""
 
@@ -220,6 +228,12 @@ class SandboxBackend(Protocol):
         """What the sandbox has written into its own root file system, beside its mounts. Raise `SandboxGone`.
 
         The engine looks at every file for it: not cheap.
+        """
+
+    def used(self, sandbox: str) -> SandboxUse | None:
+        """What it uses now; None when it does not run, or is not counted. Raise `SandboxGone`.
+
+        One call of the engine: for a worker that does not see the kernel's own counts.
         """
 
     def kill(self, sandbox: str, signal: str) -> None:

@@ -35,6 +35,7 @@ from workers.sandbox.port import (
     SandboxError,
     SandboxGone,
 )
+from workers.use_gauge import UseGauge
 
 pytestmark = [
     pytest.mark.docker,
@@ -256,6 +257,26 @@ class TestDockerBackend:
             assert backend.written_bytes(made) < 1 << 20
         with pytest.raises(SandboxGone):
             backend.written_bytes(made)
+
+    def test_what_a_sandbox_uses_is_counted_from_its_start_and_nothing_of_one_that_has_ended(
+        self, backend: SandboxBackend, spec_of: SpecOf
+    ) -> None:
+        program = "import time; kept = b'x' * (60 << 20); sum(range(10**6)); print('up', flush=True); time.sleep(600)"
+        with at_its_gate(backend, spec_of) as (made, stream):
+            before = backend.used(made)
+            assert before is not None
+            assert before.memory_bytes < 60 << 20
+            os.write(stream, gate_script(["python3", "-c", program], {}, "/"))
+            assert b"up" in os.read(stream, 100)
+            after = backend.used(made)
+            assert after is not None
+            assert 60 << 20 < after.memory_bytes <= 256 << 20
+            assert after.cpu_seconds > before.cpu_seconds > 0
+            backend.kill(made, "KILL")
+            ended(backend, made)
+            assert backend.used(made) is None
+        with pytest.raises(SandboxGone):
+            backend.used(made)
 
     def test_a_command_that_ignores_the_signal_is_killed(self, backend: SandboxBackend, spec_of: SpecOf) -> None:
         with at_its_gate(backend, spec_of) as (made, stream):
@@ -485,3 +506,22 @@ def test_over_ssh_the_log_cannot_be_followed(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("DOCKER_HOST", "ssh://host")
     with pytest.raises(LogUnavailable, match="set DOCKER_HOST to unix:// or tcp://"):
         follow_log("1.41", UNKNOWN)
+
+
+def test_the_kernel_s_own_counts_are_what_the_engine_tells_and_cost_it_one_call(
+    backend: DockerBackend, spec_of: SpecOf
+) -> None:
+    with at_its_gate(backend, spec_of) as (made, _):
+        gauge = UseGauge()
+        seen = gauge.look(backend, made)
+        told = backend.used(made)
+        assert seen is not None
+        assert told is not None
+        assert not gauge.asks_engine
+        assert seen.memory_bytes == pytest.approx(told.memory_bytes, abs=1 << 20)
+        assert seen.cpu_seconds == pytest.approx(told.cpu_seconds, abs=0.5)
+        assert seen.cpu_seconds <= told.cpu_seconds
+        backend.kill(made, "KILL")
+        ended(backend, made)
+        assert gauge.look(backend, made) is None
+        assert gauge.cpu_seconds == seen.cpu_seconds

@@ -24,6 +24,7 @@ from workers.sandbox.docker.facts import facts_of
 from workers.sandbox.docker.golden_list import mismatches
 from workers.sandbox.docker.log_stream import follow_log
 from workers.sandbox.docker.spec import container_config
+from workers.sandbox.docker.stats import use_of
 from workers.sandbox.docker.visibility import sees_directory
 from workers.sandbox.labels import INSTALLATION, WORKER
 from workers.sandbox.port import (
@@ -37,6 +38,7 @@ from workers.sandbox.port import (
     SandboxError,
     SandboxGone,
     SandboxSpec,
+    SandboxUse,
 )
 
 CONFLICT = 409
@@ -172,6 +174,10 @@ class DockerBackend:
                 raise SandboxGone(f"the engine knows no sandbox {sandbox}")
             found.raise_for_status()
             return int(found.json().get("SizeRw") or 0)
+
+    def used(self, sandbox: str) -> SandboxUse | None:
+        with _translated():
+            return use_of(self._api.stats(sandbox, stream=False, one_shot=True))
 
     def kill(self, sandbox: str, signal: str) -> None:
         with _translated():

@@ -1,7 +1,7 @@
-"""The addresses of the host that a worker in a container runs on: not the worker's own, and not for its tasks either.
+"""The addresses of the host that a process in a container runs on: not its own, and not for others through it either.
 
-The worker dials from its container's network namespace; the host's addresses are in that of the first process, which
-a worker sees that shares the host's process ids (`pid: host`, as in compose.yaml).
+It dials from its container's network namespace; the host's addresses are in that of the first process, which it sees
+when it shares the host's process ids (`pid: host`, as the worker in compose.yaml does).
 """
 
 from __future__ import annotations
@@ -83,4 +83,4 @@ def addresses_in(if_inet6: str) -> frozenset[Network]:
 
 
 THE_HOST = HostAddresses()
-"""Of this process: the policies of all its sandboxes share what was read."""
+"""Of this process: all that judge addresses share what was read."""

@@ -1,4 +1,4 @@
-"""Which addresses a sandbox's name may lead to (isolation-and-faults.md §1.2).
+"""Which addresses may be dialled for a name that somebody else chose (isolation-and-faults.md §1.2).
 
 `is_global` is not enough: it is true for two clouds' metadata services and for IPv6 spellings of IPv4.
 """
@@ -9,8 +9,8 @@ import ipaddress
 import socket
 from collections.abc import Callable, Sequence
 
-from workers.egress import host_addresses
-from workers.egress.host_addresses import Address, Network
+from orchestrator import host_addresses
+from orchestrator.host_addresses import Address, Network
 
 Lookup = Callable[[str, int], Sequence[str]]
 """Name and port → addresses. Raises `OSError` when the name has none now."""
@@ -32,6 +32,28 @@ PRIVATE: tuple[Network, ...] = tuple(
 )  # fmt: skip
 
 
+class ForbiddenAddress(Exception):
+    """A name leads to an address that may not be dialled."""
+
+    def __init__(self, name: str, address: str, fault: str) -> None:
+        super().__init__(f"{name} leads to {address}, {fault}")
+
+
+def resolved(name: str, port: int, allowed: Sequence[Network], lookup: Lookup) -> list[str]:
+    """The addresses to dial for a name: asked once, all of them judged, to be used as they are.
+
+    Raises `ForbiddenAddress` when one of them may not be dialled, `OSError` when the name has none now.
+    """
+    found = list(lookup(name, port))
+    for address in found:
+        fault = fault_of(ipaddress.ip_address(address), allowed)
+        if fault:
+            raise ForbiddenAddress(name, address, fault)
+    if not found:
+        raise OSError(f"{name} has no address")
+    return found
+
+
 def system_lookup(host: str, port: int) -> Sequence[str]:
     """Ask the host's resolver once."""
     try:
@@ -45,14 +67,14 @@ def fault_of(address: Address, allowed: Sequence[Network]) -> str | None:
     """Say why an address may not be dialled; None when it may. `allowed` are the operator's ranges.
 
     A wide range opens private addresses only: what is always denied must be named by a range within it, an address
-    of this host by itself. `10.0.0.0/8` must not open the services of this host to its tasks.
+    of this host by itself. `10.0.0.0/8` must not open the services of this host to who chose the name.
     """
     naming = [one for one in allowed if address in one]
     for denied in ALWAYS_DENIED:
         if address in denied:
             return None if any(_within(one, denied) for one in naming) else "which is not a public address"
     if is_own_address(address) and not any(one.num_addresses == 1 for one in naming):
-        return "which is the worker's own"
+        return "which is the host's own"
     if any(address in one for one in PRIVATE) and not naming:
         return "which is not a public address"
     return None

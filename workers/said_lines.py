@@ -1,0 +1,149 @@
+"""What a command says of itself: lines `::progress 40 text` and `::output key=value` in what it prints."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+MAX_TEXT_CHARACTERS = 500
+MAX_VALUE_BYTES = 8 << 10
+MAX_OUTPUTS = 100
+MAX_OUTPUTS_BYTES = 64 << 10
+"""Of all keys and values together."""
+QUOTED_CHARACTERS = 80
+
+PROGRESS_FORM = (
+    f"the form is `::progress 40 text`: a number from 0 to 100, then at most {MAX_TEXT_CHARACTERS} characters of text, "
+    "or none"
+)
+OUTPUT_FORM = (
+    "the form is `::output key=value`: a key of at most 128 letters, digits and `_.-` that begins with a letter or "
+    f"`_`, and a value of at most {MAX_VALUE_BYTES >> 10} KiB"
+)
+NO_ROOM = (
+    f"a task has at most {MAX_OUTPUTS} outputs, of {MAX_OUTPUTS_BYTES >> 10} KiB together; write the rest into a file, "
+    "and have it kept as an artifact"
+)
+
+_WORDS = (b"::progress", b"::output")
+_LINE = re.compile(rb"^::(progress|output)(?=[ \t\r\n])([^\n]*)\n", re.MULTILINE)
+_PERCENT_AND_TEXT = re.compile(rb"[ \t]+([0-9]{1,3}(?:\.[0-9]{1,20})?)(?:[ \t]+(.*))?", re.DOTALL)
+_KEY_AND_VALUE = re.compile(rb"[ \t]+([A-Za-z_][A-Za-z0-9_.-]{0,127})=(.*)", re.DOTALL)
+_NOT_TEXT = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|[\x00-\x1f\x7f-\x9f]")
+"""Colours, and all else that would move a terminal's cursor."""
+
+
+@dataclass(frozen=True, slots=True)
+class SaidProgress:
+    """How far a command says it is: 0 to 100, and what it does. `at` is when it said so."""
+
+    percent: float
+    text: str | None
+    at: datetime
+
+
+class SaidLines:
+    """Feed what is delivered of each stream, in order. Can be stored between any two calls. Not thread-safe.
+
+    Only whole lines count: one that was delivered in pieces says nothing. `outputs` has the last value of each key. A
+    worker that goes on after another one is told by `know` what that one has stored.
+    """
+
+    def __init__(self, stored: Mapping[str, Any] | None = None) -> None:
+        known = stored or {}
+        self._begun: set[str] = set(known.get("begun", ()))
+        self._refused: set[str] = set(known.get("refused", ()))
+        self._told: tuple[float | None, str | None] = (None, None)
+        self._newest: SaidProgress | None = None
+        self._changed = False
+        self._outputs_bytes = 0
+        self.outputs: dict[str, str] = {}
+
+    def know(self, percent: float | None, text: str | None, outputs: Mapping[str, str] | None) -> None:
+        """This much is stored already."""
+        self._told = percent, text
+        self.outputs = dict(outputs or {})
+        self._outputs_bytes = sum(_size_bytes(key, value) for key, value in self.outputs.items())
+
+    def take(self, stream: str, data: bytes, at: datetime) -> list[str]:
+        """Read what comes next of a stream; return what its user must be told, each kind of it once."""
+        start = data.find(b"\n") + 1 if stream in self._begun else 0
+        goes_on = stream in self._begun and start == 0
+        if data.endswith(b"\n"):
+            self._begun.discard(stream)
+        elif data:
+            self._begun.add(stream)
+        if goes_on or not any(word in data for word in _WORDS):
+            return []
+        return [told for found in _LINE.finditer(data, start) if (told := self._read(found, at)) is not None]
+
+    def sever(self) -> None:
+        """Something is missing here: what follows may be the end of a line."""
+        self._begun = {"stdout", "stderr"}
+
+    @property
+    def has_news(self) -> bool:
+        """True when there is something to store."""
+        return self._newest is not None or self._changed
+
+    def news(self) -> tuple[SaidProgress | None, Mapping[str, str] | None]:
+        """The newest progress, and all outputs, as they are to be stored; None for what is stored already."""
+        newest, self._newest = self._newest, None
+        changed, self._changed = self._changed, False
+        if newest is not None and (newest.percent, newest.text) == self._told:
+            newest = None
+        if newest is not None:
+            self._told = newest.percent, newest.text
+        return newest, self.outputs if changed else None
+
+    def dump(self) -> dict[str, Any]:
+        state = {"begun": sorted(self._begun), "refused": sorted(self._refused)}
+        return {name: value for name, value in state.items() if value}
+
+    def _read(self, found: re.Match[bytes], at: datetime) -> str | None:
+        said = found[2].removesuffix(b"\r")
+        return self._read_progress(said, at) if found[1] == b"progress" else self._read_output(said)
+
+    def _read_progress(self, said: bytes, at: datetime) -> str | None:
+        found = _PERCENT_AND_TEXT.fullmatch(said.rstrip())
+        text = _text(found[2] or b"") if found else ""
+        if found is None or float(found[1]) > 100 or len(text) > MAX_TEXT_CHARACTERS:
+            return self._refuse("progress", b"::progress" + said, PROGRESS_FORM)
+        self._newest = SaidProgress(round(float(found[1]), 2), text or None, at)
+        return None
+
+    def _read_output(self, said: bytes) -> str | None:
+        found = _KEY_AND_VALUE.fullmatch(said)
+        if found is None or len(found[2]) > MAX_VALUE_BYTES:
+            return self._refuse("output", b"::output" + said, OUTPUT_FORM)
+        key = found[1].decode()
+        value = found[2].decode(errors="replace").replace("\0", "\N{REPLACEMENT CHARACTER}")
+        before = self.outputs.get(key)
+        size = self._outputs_bytes + _size_bytes(key, value) - (0 if before is None else _size_bytes(key, before))
+        if size > MAX_OUTPUTS_BYTES or (before is None and len(self.outputs) == MAX_OUTPUTS):
+            return self._refuse("outputs", b"::output" + said, NO_ROOM)
+        self.outputs[key], self._outputs_bytes = value, size
+        self._changed = self._changed or value != before
+        return None
+
+    def _refuse(self, kind: str, line: bytes, why: str) -> str | None:
+        """What to tell of a line that is not taken; None when that was told already."""
+        if kind in self._refused:
+            return None
+        self._refused.add(kind)
+        quoted = _text(line[: 8 * QUOTED_CHARACTERS])
+        if len(quoted) > QUOTED_CHARACTERS:
+            quoted = quoted[:QUOTED_CHARACTERS] + "…"
+        return f"the line `{quoted}` was not taken: {why}; of others like it nothing is said"
+
+
+def _text(data: bytes) -> str:
+    """As it may stand on one line of a terminal."""
+    return _NOT_TEXT.sub("", data.decode(errors="replace").replace("\t", " ")).strip()
+
+
+def _size_bytes(key: str, value: str) -> int:
+    return len(key) + len(value.encode())
