@@ -78,10 +78,12 @@ class Server(BaseApplication):  # type: ignore[misc]
         from orchestrator.manifest.schema import prepare  # noqa: PLC0415
         from orchestrator.product import open_product  # noqa: PLC0415
         from orchestrator.reaper import Reaper  # noqa: PLC0415
+        from orchestrator.webhooks.notifier import Notifier  # noqa: PLC0415
 
         threading.stack_size(STACK_BYTES)
         product = open_product(self._settings)
         Reaper(product).start()
+        Notifier(product).start()
         prepare()
         return create_app(product)
 

@@ -76,7 +76,8 @@ def entry_of(response: Response) -> Entry | None:
     if g.get("passed_over"):
         return None
     named = request.view_args or {}
-    subject = named.get("task_id") or named.get("name") or response.headers.get("Location", "").rpartition("/")[2]
+    in_address = named.get("task_id") or named.get("webhook_id") or named.get("name")
+    subject = in_address or response.headers.get("Location", "").rpartition("/")[2]
     return entry(subject, response.status_code)
 
 

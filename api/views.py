@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from orchestrator import clock, usage
 from orchestrator.manifest.git_names import without_password
+from orchestrator.manifest.notify import without_secrets
 from orchestrator.models import Artifact, Attempt, ListedTask, Question, Task, Worker, WorkerState
 from orchestrator.placement import NOTHING
 from orchestrator.states import State
@@ -60,6 +61,8 @@ def list_item(task: ListedTask, waits_for: Question | None) -> dict[str, Any]:
         "worker": task.worker,
         "attempt": task.attempt,
         "progress": {
+            "percent": task.progress_percent,
+            "text": task.progress_text,
             "output_bytes": task.output_bytes,
             "tool_calls": task.tool_calls,
             "current_tool": task.current_tool,
@@ -92,6 +95,7 @@ def details(task: Task, attempts: list[Attempt], waits_for: Question | None, now
             for one in attempts
         ],
         "usage": usage.of_task(attempts, now, task.resumed_cost_usd),
+        "outputs": task.outputs,
         "applied": task.applied,
         "cancel": cancellation(task, attempts),
         "rerun_of": task.rerun_of,
@@ -102,7 +106,9 @@ def details(task: Task, attempts: list[Attempt], waits_for: Question | None, now
 
 
 def _shown(definition: dict[str, Any]) -> dict[str, Any]:
-    """The definition without a password in the repository's URL: who may read tasks gets no key to their code."""
+    """The definition without signing secrets, and without a password in the repository's URL: who may read tasks gets
+    no key to their code, and cannot speak in our name."""
+    definition = without_secrets(definition)
     repository = definition.get("repository")
     if not repository:
         return definition

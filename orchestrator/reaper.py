@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
-import os
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import datetime
-from pathlib import Path
-
-import sqlalchemy as sa
 
 from orchestrator import clock
+from orchestrator.leadership import REAPER, leadership
 from orchestrator.leases import LeaseWatch, StoppedWatch
 from orchestrator.models import WorkerState
 from orchestrator.product import Product
@@ -22,18 +16,17 @@ from orchestrator.services.place import deliver
 from orchestrator.services.reap import Absences, Duty, due_duties, place_again
 from orchestrator.services.retention import Retention, interval_seconds
 from orchestrator.store import workers
-from orchestrator.store.database import Database, StoreUnavailable
+from orchestrator.store.database import StoreUnavailable
 
 log = logging.getLogger(__name__)
 
 MAX_SWEEP_SECONDS = 1.0
 PLACE_SECONDS = 30.0
 """A round of placement although nothing happened: for the demands that no round has looked at yet."""
-_LOCK_KEY = 0x5A4DB0C7
 
 
 class Reaper:
-    """Sweeps once a second while it holds the installation's reaper lock."""
+    """Sweeps once a second while it leads."""
 
     def __init__(self, product: Product) -> None:
         self._product = product
@@ -59,7 +52,7 @@ class Reaper:
     def _run(self) -> None:
         while not self._stop.wait(self._every):
             try:
-                with leadership(self._product.database) as leading:
+                with leadership(self._product.database, REAPER) as leading:
                     while leading() and not self._stop.is_set():
                         self.sweep(time.monotonic())
                         self._look_after_ended_tasks(time.monotonic())
@@ -104,45 +97,3 @@ class Reaper:
         if self._retention_at is None or now - self._retention_at >= self._retention_every:
             self._retention_at = now
             self._retention.begin(self._clock.now())
-
-
-@contextmanager
-def leadership(database: Database) -> Iterator[Callable[[], bool]]:
-    """Take the reaper lock if it is free; what is yielded tells whether it is held (still).
-
-    The store frees it when the holder dies: no row with a date. On PostgreSQL it lasts as long as its
-    connection, so it can be lost before. Raises `StoreUnavailable`.
-    """
-    if database.is_sqlite:
-        lock = os.open(Path(str(database.url.database)).with_suffix(".reaper.lock"), os.O_CREAT | os.O_RDWR, 0o600)
-        try:
-            held = _flocked(lock)
-            yield lambda: held
-        finally:
-            os.close(lock)
-        return
-    with database.session() as connection:
-        held = bool(connection.scalar(sa.text("SELECT pg_try_advisory_lock(:key)"), {"key": _LOCK_KEY}))
-        try:
-            yield lambda: held and _answers(connection)
-        finally:
-            if held and _answers(connection):
-                connection.execute(sa.text("SELECT pg_advisory_unlock(:key)"), {"key": _LOCK_KEY})
-
-
-def _answers(connection: sa.Connection) -> bool:
-    if connection.invalidated:  # a new one would answer, and not hold the lock
-        return False
-    try:
-        connection.execute(sa.text("SELECT 1"))
-    except sa.exc.DBAPIError:
-        return False
-    return True
-
-
-def _flocked(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

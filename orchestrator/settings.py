@@ -61,6 +61,7 @@ class Settings:
     file_repositories: bool | tuple[str, ...] = False
     file_repositories_named: bool = False
     egress_private_cidrs: tuple[str, ...] = ()
+    webhook_private_cidrs: tuple[str, ...] = ()
     allow_full_network: bool = False
     full_network_dns: tuple[str, ...] = ()
     secrets_env_prefix: str = secret_settings.ENV_PREFIX
@@ -240,6 +241,7 @@ def load(environment: Mapping[str, str] | None = None, *, embedded: bool = False
         "file_repositories": _file_repositories(read, open_by_default=embedded and host in LOOPBACK),
         "file_repositories_named": bool(read.text("SANDBOX_FILE_REPOSITORIES", "")),
         "egress_private_cidrs": read.networks("SANDBOX_EGRESS_PRIVATE_CIDRS"),
+        "webhook_private_cidrs": read.networks("SANDBOX_WEBHOOK_PRIVATE_CIDRS"),
         "allow_full_network": read.flag("SANDBOX_ALLOW_FULL_NETWORK"),
         "full_network_dns": read.addresses("SANDBOX_FULL_NETWORK_DNS"),
         "secrets_env_prefix": read.text("SANDBOX_SECRETS_ENV_PREFIX", secret_settings.ENV_PREFIX),

@@ -23,7 +23,7 @@ from orchestrator.manifest.errors import (
     type_name,
 )
 from orchestrator.manifest.policy import ManifestPolicy
-from orchestrator.manifest.sections import Claude, Lifecycle, Repository, Retry, Run, Secret, Vm
+from orchestrator.manifest.sections import Claude, Lifecycle, Notify, Repository, Retry, Run, Secret, Vm
 
 __all__ = [
     "Claude",
@@ -33,6 +33,7 @@ __all__ = [
     "Manifest",
     "ManifestError",
     "ManifestPolicy",
+    "Notify",
     "Repository",
     "Retry",
     "Run",
@@ -116,6 +117,10 @@ class Manifest:
     @cached_property
     def secrets(self) -> tuple[Secret, ...]:
         return tuple(Secret(**entry) for entry in self.definition["secrets"])
+
+    @cached_property
+    def notify(self) -> tuple[Notify, ...]:
+        return tuple(Notify.from_definition(entry) for entry in self.definition["notify"])
 
     @cached_property
     def lifecycle(self) -> Lifecycle:

@@ -117,13 +117,13 @@ def json_pointer(path: Path) -> str:
 
 
 _MAX_SHOWN = 2048
-_CONFIDENTIAL = frozenset({"env", "headers"})
+_CONFIDENTIAL = frozenset({"env", "headers", "secret"})
 
 
 def shown(value: Any, path: Path = ()) -> str:
     """Return `value` for a message: short, without the user and password of a URL.
 
-    Below `env` and `headers` only the type is named: people put secrets there in spite of all advice.
+    Below `env`, `headers` and `secret` only the type is named: people put secrets there in spite of all advice.
     """
     if isinstance(value, dict | list) or not _CONFIDENTIAL.isdisjoint(path):
         return type_name(value)

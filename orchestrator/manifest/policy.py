@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from orchestrator.host_addresses import Network
 from orchestrator.image_rules import ImageRules
 
 
@@ -15,17 +16,19 @@ class ManifestPolicy:
 
     `images` are the rules of profiles by name; of those it does not hold any, `allowed_images` is the list.
     `file_repositories`: False forbids `file://`, True allows it anywhere, directories allow it below them.
+    `webhook_networks`: ranges of addresses that `notify` may name besides public ones; None where that is not judged.
     """
 
     profiles: frozenset[str] | None
     allowed_images: tuple[str, ...] | None = ()
     file_repositories: bool | tuple[str, ...] = False
     images: Mapping[str, ImageRules] = field(default_factory=dict)
+    webhook_networks: tuple[Network, ...] | None = ()
 
     @classmethod
     def offline(cls) -> ManifestPolicy:
         """Return the policy of a check without a server: what only the operator knows is not judged."""
-        return cls(profiles=None, allowed_images=None, file_repositories=True)
+        return cls(profiles=None, allowed_images=None, file_repositories=True, webhook_networks=None)
 
     def image_rules(self, profile: str) -> ImageRules:
         """Return what `run.image` may be in a sandbox of `profile`."""

@@ -15,6 +15,7 @@ from orchestrator.manifest import git_names, hosts
 from orchestrator.manifest.agent import AGENT_RULES
 from orchestrator.manifest.environment import ENVIRONMENT_RULES
 from orchestrator.manifest.errors import Finding, closest, field_name, shown
+from orchestrator.manifest.notify import NOTIFY_RULES
 from orchestrator.manifest.policy import ManifestPolicy
 from orchestrator.manifest.values import entries, mapping, text, value
 from orchestrator.quantities import duration_seconds, size_bytes
@@ -230,4 +231,5 @@ RULES: tuple[Rule, ...] = (
     hosts_are_names,
     *AGENT_RULES,
     *ENVIRONMENT_RULES,
+    *NOTIFY_RULES,
 )

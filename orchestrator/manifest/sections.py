@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from orchestrator.manifest import hosts
@@ -101,6 +101,19 @@ class Secret:
     name: str
     source: str
     key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Notify:
+    """Who is told of the task's events. What is sent is signed with `secret`; None: nothing signs it."""
+
+    url: str
+    events: tuple[str, ...]
+    secret: str | None = field(default=None, repr=False)
+
+    @classmethod
+    def from_definition(cls, entry: Mapping[str, Any]) -> Notify:
+        return cls(**{**entry, "events": tuple(entry["events"])})
 
 
 @dataclass(frozen=True, slots=True)

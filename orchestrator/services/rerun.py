@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from orchestrator import manifest
-from orchestrator.access import ANYBODY, Caller
+from orchestrator.access import ANYBODY, Caller, Scope
 from orchestrator.manifest import InvalidManifest, Manifest, ManifestError, ManifestPolicy
 from orchestrator.manifest.sections import Repository
 from orchestrator.models import Resumption, Task
@@ -23,7 +23,8 @@ from orchestrator.store import tasks
 def rerun(
     product: Product, task_id: str, patch: dict[str, Any], policy: ManifestPolicy, *, by: Caller = ANYBODY
 ) -> Task:
-    """Return the new task, which is `by`'s owner's. Its id is new unless the patch names one.
+    """Return the new task, which is `by`'s owner's. Its id is new unless the patch names one. Whom the original's owner
+    had told of it (`notify`) hears of a rerun by somebody else only when the patch says so.
 
     The rerun of a task that went on from another goes on from the same one, so it keeps its agent and its repository:
     a patch that changes those is an `InvalidManifest`. Raises what `submit` raises, `TaskNotFound`, and
@@ -35,6 +36,9 @@ def rerun(
             raise TaskNotFound(task_id)
     definition = copy.deepcopy(original.definition)
     definition["metadata"]["id"] = None
+    if by.reach(Scope.TASK_CREATE) not in (None, original.owner):
+        # Else anybody who reads a task could have its owner's receivers told, in the owner's name, of what he likes.
+        definition.pop("notify", None)
     checked = manifest.check(merge(definition, patch), policy=policy)
     going_on = None
     if original.resumed_from is not None:

@@ -17,7 +17,7 @@ from orchestrator.services.cancel import TaskNotFound
 from orchestrator.services.expire import expire_artifacts, expire_log, forget
 from orchestrator.services.purge import purge
 from orchestrator.settings import Settings
-from orchestrator.store import audit, expiry, older_version
+from orchestrator.store import audit, deliveries, expiry, older_version, webhooks
 from orchestrator.store.database import StoreUnavailable
 from orchestrator.store.expiry import Due, Span
 from orchestrator.store.tables import EPOCH
@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 PAGE = 100
 LONGEST_INTERVAL_SECONDS = 600.0
 SHORTEST_INTERVAL_SECONDS = 1.0
+DELIVERY_DAYS = 7
+"""How long at most it is told what a webhook was sent."""
 
 Find = Callable[[sa.Connection, Span, int], list[Due]]
 Act = Callable[[str], object]
@@ -85,6 +87,7 @@ class Retention:
             older_version.mend(tx)
         if at - self._from_epoch_at > timedelta(days=1):  # a host that returned late may have stored something since
             self._from_epoch_at, self._logs_from, self._artifacts_from = at, EPOCH, EPOCH
+        self._forget_deliveries(at)
         if settings.retention_days:
             span = Span(at - timedelta(days=settings.retention_days))
             self._each(expiry.to_purge, span, partial(purge, self._product))
@@ -107,6 +110,20 @@ class Retention:
         while more and not self._stop.is_set():
             with self._product.database.write() as tx:
                 more = audit.delete_before(tx, until)
+
+    def _forget_deliveries(self, at: datetime) -> None:
+        """Those of a task's own webhooks go with the task."""
+        days = min(DELIVERY_DAYS, self._product.settings.retention_days or DELIVERY_DAYS)
+        with self._product.database.read() as tx:
+            ids = webhooks.lasting(tx)
+        for webhook_id in ids:
+            while not self._stop.is_set():
+                with self._product.database.read() as tx:
+                    old = deliveries.before(tx, webhook_id, at - timedelta(days=days))
+                if not old:
+                    break
+                with self._product.database.write() as tx:
+                    deliveries.delete(tx, webhook_id, old)
 
     def _each(self, find: Find, span: Span, act: Act) -> datetime:
         """Do `act` on all that `find` gives, page by page; return the end up to which nothing is left to do."""

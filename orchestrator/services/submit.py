@@ -17,8 +17,9 @@ from orchestrator.access import ANYBODY, Caller, Scope
 from orchestrator.manifest import InvalidManifest, Manifest, ManifestError
 from orchestrator.models import Resources, Resumption, Task
 from orchestrator.product import Product
+from orchestrator.services import webhooks as webhook_services
 from orchestrator.services.place import deliver, place_one, take_turn
-from orchestrator.store import idempotency, tasks, workers
+from orchestrator.store import idempotency, tasks, webhooks, workers
 from orchestrator.store.tasks import DuplicateTask, TaskIdTaken
 
 log = logging.getLogger(__name__)
@@ -65,6 +66,8 @@ def submit(
     """
     task_id = manifest.id or str(uuid.uuid4())
     fingerprint = _fingerprint(manifest, going_on)
+    if manifest.notify:
+        webhook_services.prepare(product.database)
     with product.database.write() as tx:
         take_turn(tx)
         at = clock.now()
@@ -75,6 +78,8 @@ def submit(
         _check_parent(tx, by, manifest)
         _check_capacity(tx, manifest)
         message = "accepted; waits for a worker"
+        if manifest.notify:
+            webhooks.begin_telling(tx)
         try:
             task = tasks.insert(
                 tx, task_id, manifest, at=at, message=message, rerun_of=rerun_of, owner=by.owner, resumed=resumed
@@ -83,6 +88,7 @@ def submit(
             if tasks.exists(tx, task_id, owner=by.reach(Scope.TASK_READ)):
                 raise
             raise TaskIdTaken(task_id) from None
+        webhook_services.insert_own(tx, task_id, manifest, by=by, at=at)
         if idempotency_key:
             idempotency.remember(tx, by.owner, idempotency_key, fingerprint=fingerprint, task_id=task_id, at=at)
         messages = place_one(tx, task_id, at)

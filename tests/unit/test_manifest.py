@@ -129,6 +129,7 @@ def test_the_defaults_are_those_of_the_contract() -> None:
                 "backoff": "5s",
             },
         },
+        "notify": [],
         "priority": 0,
         "parent_id": None,
     }

@@ -38,7 +38,7 @@ def test_the_defaults_are_the_contracts() -> None:
     assert (found.log_max_bytes, found.artifact_max_bytes, found.artifact_max_count) == (1 << 30, 10 << 30, 10_000)
     assert (found.retention_days, found.log_retention_days, found.artifact_retention_days) == (30, 30, 30)
     assert (found.archive_after_seconds, found.preserve_max_seconds) == (3600, 604_800)
-    assert (found.allowed_origins, found.egress_private_cidrs) == ((), ())
+    assert (found.allowed_origins, found.egress_private_cidrs, found.webhook_private_cidrs) == ((), (), ())
     assert set(found.profiles) == {"agentic-dev", "basic"}
 
 

@@ -10,9 +10,9 @@ import pytest
 import sqlalchemy as sa
 
 from orchestrator import clock, journal
+from orchestrator.leadership import REAPER, leadership
 from orchestrator.models import Kind, NewRecord
 from orchestrator.product import Product
-from orchestrator.reaper import leadership
 from orchestrator.services.submit import submit
 from orchestrator.store import tasks
 from orchestrator.store.database import Database, StoreUnavailable
@@ -106,26 +106,26 @@ def test_a_closed_doorbell_can_be_closed_again(database: Database) -> None:
 
 def test_the_reapers_lock_is_held_by_one(database: Database, open_database: Callable[[], Database]) -> None:
     other = open_database()
-    with leadership(database) as leading:
+    with leadership(database, REAPER) as leading:
         assert leading()
-        with leadership(other) as also:
+        with leadership(other, REAPER) as also:
             assert not also()
         assert leading()
-    with leadership(other) as leading:
+    with leadership(other, REAPER) as leading:
         assert leading()
 
 
 def test_the_reapers_lock_is_free_when_its_holder_was_killed(database: Database, url: str) -> None:
     with program("lead", url) as holder:
         assert holder.hear() == "leading"
-        with leadership(database) as leading:
+        with leadership(database, REAPER) as leading:
             assert not leading()
         holder.kill()
         wait_until(lambda: leads(database))
 
 
 def leads(database: Database) -> bool:
-    with leadership(database) as leading:
+    with leadership(database, REAPER) as leading:
         return leading()
 
 
@@ -133,7 +133,7 @@ def leads(database: Database) -> bool:
 def test_who_lost_the_connection_of_the_reapers_lock_knows_that_it_leads_no_more(
     cluster: Cluster, database: Database, open_database: Callable[[], Database]
 ) -> None:
-    with leadership(database) as leading:
+    with leadership(database, REAPER) as leading:
         assert leading()
         cluster.end_sessions(str(database.url.database))
         assert not leading()
@@ -183,7 +183,7 @@ def test_a_store_that_cannot_be_opened_is_unavailable(kind: str, url: str, tmp_p
         database = Database(sa.make_url(url).set(database="nobody").render_as_string())
     with pytest.raises(StoreUnavailable):
         database.ping()
-    with pytest.raises(StoreUnavailable), leadership(database) if kind != "sqlite" else database.write():
+    with pytest.raises(StoreUnavailable), leadership(database, REAPER) if kind != "sqlite" else database.write():
         pass
     database.close()
 

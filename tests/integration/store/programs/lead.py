@@ -2,9 +2,9 @@
 
 import sys
 
-from orchestrator.reaper import leadership
+from orchestrator.leadership import REAPER, leadership
 from orchestrator.store.database import Database
 
-with leadership(Database(sys.argv[1])) as leading:
+with leadership(Database(sys.argv[1]), REAPER) as leading:
     print("leading" if leading() else "not leading", flush=True)
     sys.stdin.readline()
