@@ -25,7 +25,7 @@ from api.client_errors import (
 )
 from api.connection import Connection, Json
 from api.downloads import Download, Downloaded, Progress
-from api.following import Deadline, LogFollower, LogRecord
+from api.following import ALWAYS_GIVEN, Deadline, Event, EventFollower, LogFollower, LogRecord
 from orchestrator.states import TERMINAL
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "ClientError",
     "DownloadFailed",
     "Downloaded",
+    "Event",
     "LogRecord",
     "NotFound",
     "ServerRefused",
@@ -44,6 +45,7 @@ __all__ = [
 
 API = "/api/v1"
 CANCEL_WAIT_SECONDS = 15
+HEARTBEAT_INTERVAL_MS = 30_000
 _JSON_BODY = {"Content-Type": "application/json"}
 _TASK_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
@@ -208,6 +210,36 @@ class Client:
         params = {"format": "sse", "stream": stream} | ({"follow": "true"} if follow else {})
         params |= {key: str(value) for key, value in options.items() if value is not None}
         return iter(LogFollower(self._connection, f"{_path(deadline.task_id)}/logs", params, deadline))
+
+    def events(
+        self,
+        task_id: str | None = None,
+        *,
+        filters: Sequence[str] = (),
+        labels: Mapping[str, str] | None = None,
+        states: Sequence[str] = (),
+        parent_id: str | None = None,
+        exclude_preexisting: bool = False,
+        heartbeat_interval_ms: int = HEARTBEAT_INTERVAL_MS,
+        rate_limit_ms: int = 0,
+        after: str | None = None,
+        heartbeats: bool = False,
+    ) -> Iterator[Event]:
+        """Yield what happens to all tasks, or to those asked for, as it happens (contract §6); it does not end.
+
+        First comes, for each task that has not ended, the state that it is in, unless `exclude_preexisting` or `after`,
+        a cursor, is given. `filters` are the types wanted, by default all. Cut connections resume without loss or
+        repeat; one that is silent for three heartbeats was cut. With `heartbeats` those are yielded, too: the first one
+        says that all tasks that were there have been named.
+        """
+        params = {ALWAYS_GIVEN: "true" if exclude_preexisting else "false"}
+        params |= {"heartbeat_interval_ms": str(heartbeat_interval_ms)}
+        optional = {"task_id": task_id, "filter": ",".join(filters), "state": ",".join(states), "parent_id": parent_id}
+        optional |= {"rate_limit_ms": str(rate_limit_ms) if rate_limit_ms else None, "after": after}
+        params |= {key: value for key, value in optional.items() if value}
+        params |= {f"label.{key}": value for key, value in (labels or {}).items()}
+        follower = EventFollower(self._connection, f"{API}/tasks/stream", params, heartbeat_interval_ms / 1000)
+        return (event for event in follower if heartbeats or event.kind != "heartbeat")
 
     def wait_for_end(
         self,

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import click
 
 from api.commands.conversation import asked, how_to_answer, used_by_agent
+from api.commands.frames import cpu, disk, memory, progress_words
 from api.commands.options import Session, client_command
 from api.commands.render import plain, short_time, size
 from api.commands.watching import watch_many, watch_one
-from orchestrator.states import TERMINAL, State
+from orchestrator.states import State
 
 Task = dict[str, Any]
 COLUMNS = ("id", "state", "created", "worker", "name", "message")
@@ -35,8 +37,7 @@ def label(text: str) -> tuple[str, str]:
     return key, value
 
 
-@click.command("list")
-@click.option(
+state_option = click.option(
     "--state",
     "-s",
     "states",
@@ -45,7 +46,7 @@ def label(text: str) -> tuple[str, str]:
     multiple=True,
     help="Only tasks in these states.",
 )
-@click.option(
+label_option = click.option(
     "--label",
     "labels",
     type=label,
@@ -53,6 +54,23 @@ def label(text: str) -> tuple[str, str]:
     multiple=True,
     help="Only with this label; all must match.",
 )
+
+
+def states_given(groups: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
+    """Return what `--state` has named, each state once."""
+    return tuple(dict.fromkeys(state for group in groups for state in group))
+
+
+def labels_given(labels: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """Return what `--label` has named; raise `UsageError` for a key with two values."""
+    if len(dict(labels)) != len(labels):
+        raise click.UsageError("--label names the same key twice: no task has two values for one label")
+    return dict(labels)
+
+
+@click.command("list")
+@state_option
+@label_option
 @click.option(
     "--limit",
     type=click.IntRange(1, MAX_LIMIT),
@@ -71,15 +89,13 @@ def list_tasks(
     watch: bool,
 ) -> None:
     """List tasks, the newest first."""
-    if len(dict(labels)) != len(labels):
-        raise click.UsageError("--label names the same key twice: no task has two values for one label")
-    wanted = tuple(dict.fromkeys(state for group in states for state in group))
+    wanted, carried = states_given(states), labels_given(labels)
 
     def page() -> dict[str, Any]:
-        return session.client.list(states=wanted, labels=dict(labels), limit=limit)
+        return session.client.list(states=wanted, labels=carried, limit=limit)
 
     if watch:
-        watch_many(session, lambda: page()["tasks"], COLUMNS, row)
+        watch_many(session, lambda: page()["tasks"], carried, COLUMNS, row)
         return
     found = page()
     if session.output.is_json:
@@ -97,17 +113,13 @@ def list_tasks(
 def status(session: Session, task_id: str, watch: bool) -> None:
     """Show what is known about task ID."""
     if watch:
-        watch_one(session, _reader(session, task_id), fields, lambda task: task["state"] in TERMINAL)
+        watch_one(session, task_id, fields)
         return
     task = session.client.get(task_id)
     if session.output.is_json:
         session.output.json(task)
     else:
         session.output.fields(fields(task))
-
-
-def _reader(session: Session, task_id: str) -> Callable[[], Task]:
-    return lambda: session.client.get(task_id)
 
 
 def row(task: Task) -> tuple[object, ...]:
@@ -129,14 +141,31 @@ def _attempt(one: dict[str, Any]) -> str:
     return f"{plain(one.get('attempt'))}: {plain(one.get('state'))}{why}"
 
 
-def fields(task: Task) -> list[tuple[str, object]]:
-    """Return what people want to know about one task, in their order; None is left out."""
+def _used(usage: Mapping[str, Any]) -> str | None:
+    """What the task's sandboxes have used; None before anybody has looked."""
+    seconds, memory_peak, disk_peak = (
+        usage.get(name) for name in ("cpu_seconds", "memory_peak_bytes", "disk_peak_bytes")
+    )
+    parts = [f"{seconds:.1f} s cpu" if seconds is not None else None]
+    parts += [f"memory up to {size(memory_peak)}" if memory_peak is not None else None]
+    parts += [f"disk up to {size(disk_peak)}" if disk_peak is not None else None]
+    return ", ".join(part for part in parts if part) or None
+
+
+def _pairs(named: Mapping[str, object] | None) -> str | None:
+    return ", ".join(f"{plain(key)}={plain(value)}" for key, value in (named or {}).items()) or None
+
+
+def fields(task: Task, metrics: Mapping[str, Any] = MappingProxyType({})) -> list[tuple[str, object]]:
+    """Return what people want to know about one task, in their order; None is left out.
+
+    `metrics`: what its sandbox uses just now.
+    """
     outcome = task.get("outcome") or {}
     progress = task.get("progress") or {}
     cancel = task.get("cancel") or {}
     question = task.get("input_required") or {}
     kept = any((one.get("session") or {}).get("resumable") for one in task.get("attempts") or ())
-    labels = ", ".join(f"{plain(key)}={plain(value)}" for key, value in (task.get("labels") or {}).items())
     ran = [_attempt(one) for one in task.get("attempts") or ()]
     return [
         ("id", task["id"]),
@@ -157,12 +186,18 @@ def fields(task: Task) -> list[tuple[str, object]]:
         ("created", short_time(task.get("created_at"))),
         ("started", short_time(task["started_at"]) if task.get("started_at") else None),
         ("finished", short_time(task["finished_at"]) if task.get("finished_at") else None),
+        ("progress", progress_words(progress) or None),
+        ("cpu", cpu(metrics)),
+        ("memory", memory(metrics)),
+        ("disk", disk(metrics)),
+        ("used", _used(task.get("usage") or {})),
         ("output", size(progress.get("output_bytes")) if progress.get("output_bytes") is not None else None),
         ("tool", progress.get("current_tool")),
         ("tool calls", progress.get("tool_calls") or None),
         ("agent used", used_by_agent(task)),
         ("session", f"kept: `sandbox task resume {task['id']} PROMPT` goes on from it" if kept else None),
-        ("labels", labels or None),
+        ("outputs", _pairs(task.get("outputs"))),
+        ("labels", _pairs(task.get("labels"))),
         ("parent", task.get("parent_id")),
         ("rerun of", task.get("rerun_of")),
         ("resumed from", task.get("resumed_from")),

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from api.commands.state_colours import colour_of
 from api.plain_text import escaped
-from orchestrator.states import TERMINAL, State
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -142,7 +142,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
         else:  # one line a row
             made.add_column(columns[at], overflow="ellipsis", no_wrap=True, width=width)
     for row in cells:
-        made.add_row(*(Text(row[at], style=_style(row[at])) for at in shown))
+        made.add_row(*(Text(row[at], style=colour_of(row[at])) for at in shown))
     return made
 
 
@@ -158,13 +158,3 @@ def _fitting(columns: Sequence[str]) -> list[int]:
     """The columns to show: on a narrow terminal, not those that `status` tells better."""
     narrow = shutil.get_terminal_size().columns < WIDE_TERMINAL
     return [at for at, column in enumerate(columns) if not (narrow and column in ON_WIDE_TERMINALS)]
-
-
-def _style(cell: object) -> str:
-    if cell not in list(State):
-        return ""
-    if cell == State.COMPLETED:
-        return "green"
-    if cell == State.CANCELLED:
-        return "yellow"
-    return "red" if cell in TERMINAL else "cyan"

@@ -15,6 +15,7 @@ task = LazyGroup(
         "validate": deferred("api.commands.validate:validate", "Check a manifest without a server."),
         "list": deferred("api.commands.listing:list_tasks", "List tasks."),
         "status": deferred("api.commands.listing:status", "Show one task."),
+        "watch": deferred("api.commands.watch:watch", "Watch what tasks do, as it happens."),
         "logs": deferred("api.commands.logs:logs", "Read or follow a task's log."),
         "network": deferred("api.commands.network:network", "Show what a task was refused on the network."),
         "cancel": deferred("api.commands.cancel:cancel", "Cancel tasks."),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import click
@@ -11,6 +13,7 @@ from api.client import LogRecord
 from api.commands.conversation import STREAMS as CONVERSATION
 from api.commands.conversation import ConversationPrinter, how_to_answer, is_agents, used_by_agent
 from api.commands.options import Command, Session, duration
+from api.commands.phase_line import phase_line
 from api.commands.records import LogPrinter, describe
 from api.commands.render import short_time
 from api.conversation import lines
@@ -19,8 +22,9 @@ from orchestrator.states import State
 
 LAST_LINES = 20
 """How much of the log of a failed task `--wait` shows."""
-_EXIT_CODES = {State.COMPLETED: 0, State.CANCELLED: 6}
 EXIT_TASK_FAILED = 1
+EXIT_TASK_CANCELLED = 6
+_EXIT_CODES: Mapping[str, int] = {State.COMPLETED: 0, State.CANCELLED: EXIT_TASK_CANCELLED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,21 +68,37 @@ def stay(session: Session, accepted: dict[str, Any], patience: Patience) -> int:
     task_id = str(accepted["task_id"])
     if session.output.is_json and patience.follow:
         session.output.json_line(accepted)
-    on_record, stream = _shown(session, task_id, patience)
     try:
-        task = session.client.wait_for_end(
-            task_id, timeout_seconds=patience.timeout_seconds, stream=stream, on_record=on_record
-        )
+        task = _ended(session, accepted, patience)
     except KeyboardInterrupt:
         raise CommandFailed(
             f"interrupted; task {task_id} goes on. Look at it with `sandbox task status {task_id}`, "
             f"stop it with `sandbox task cancel {task_id}`.",
             EXIT_INTERRUPTED,
         ) from None
-    if not isinstance(on_record, _PhasePrinter):
-        on_record.finish()
     _report(session, task, patience)
-    return _EXIT_CODES.get(task["state"], EXIT_TASK_FAILED)
+    return exit_code([task["state"]])
+
+
+def exit_code(states: Iterable[str]) -> int:
+    """What a command ends with that has waited for tasks which ended so: 1 when one failed, else 6 when one was
+    cancelled, else 0."""
+    codes = {_EXIT_CODES.get(state, EXIT_TASK_FAILED) for state in states}
+    return next((code for code in (EXIT_TASK_FAILED, EXIT_TASK_CANCELLED) if code in codes), 0)
+
+
+def _ended(session: Session, accepted: dict[str, Any], patience: Patience) -> dict[str, Any]:
+    """Print what is to be seen of the task until it has ended; return it then."""
+    task_id = str(accepted["task_id"])
+    wait = partial(session.client.wait_for_end, task_id, timeout_seconds=patience.timeout_seconds)
+    on_record, stream = _shown(session, task_id, patience)
+    if isinstance(on_record, _PhasePrinter):
+        return wait(stream=stream, on_record=on_record)
+    try:
+        with phase_line(session, task_id, str(accepted["state"])) as beneath:
+            return wait(stream=stream, on_record=beneath(on_record))
+    finally:
+        on_record.finish()
 
 
 def _shown(

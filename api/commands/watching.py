@@ -3,59 +3,143 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from api.client import Event, ServerRefused, ServerUnreachable
 from api.commands.conversation import asked, how_to_answer
+from api.commands.live_picture import can_be_drawn, live_picture
 from api.commands.options import Session
 from api.commands.render import FIELDS, Output, short_time, table
+from orchestrator.states import TERMINAL
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 POLL_SECONDS = 1.0
+"""The least between two looks at the same thing."""
+STALE_SECONDS = 5.0
+"""What a task waits for can change without a frame: look again after so long."""
+CHANGES = ("state_change", "error", "event")
+"""The frames that tell of a change of what `GET /tasks/{id}` answers."""
+_OF_AGENT = frozenset({"input_required", "input_withdrawn", "input"})
+
 Task = dict[str, Any]
+Body = Mapping[str, Any]
 Cells = Sequence[object]
+Fields = Sequence[tuple[str, object]]
+Found = TypeVar("Found")
+Shown = TypeVar("Shown")
 
 
-def watch_one(
-    session: Session,
-    read: Callable[[], Task],
-    fields: Callable[[Task], Sequence[tuple[str, object]]],
-    is_over: Callable[[Task], bool],
-) -> None:
-    """Show one task until `is_over`."""
-    seen: object = None
-    with _picture(session.output) as draw:
-        while True:
-            task = read()
-            if draw is not None:
-                draw(table(FIELDS, [pair for pair in fields(task) if pair[1] is not None]))
-            elif _face(task) != seen:
-                _line(session.output, task)
-            seen = _face(task)
-            if is_over(task):
+def watch_one(session: Session, task_id: str, fields: Callable[[Task, Body], Fields]) -> None:
+    """Show one task until it has ended. `fields` are those of the task, with what its sandbox uses just now."""
+    task = session.client.get(task_id)
+    metrics: Body = {}
+
+    def made(shown: tuple[Task, Body]) -> Table:
+        return table(FIELDS, [pair for pair in fields(*shown) if pair[1] is not None])
+
+    with _shown(session.output, made, lambda shown: shown[:1]) as show:
+        show((task, metrics))
+        if task["state"] in TERMINAL:
+            return
+        for event in session.client.events(
+            task_id,
+            filters=(*CHANGES, "progress", "metrics") if can_be_drawn(session.output) else CHANGES,
+            heartbeat_interval_ms=int(STALE_SECONDS * 1000),
+            heartbeats=True,
+        ):
+            if event.kind == "metrics":
+                metrics = event.body.get("metrics") or {}
+            elif event.kind == "progress":
+                task = {**task, "progress": event.body.get("progress")}
+            elif event.kind == "heartbeat" or _changes_something(event):
+                task = _again(lambda: session.client.get(task_id)) or task
+            show((task, metrics))
+            if task["state"] in TERMINAL:
                 return
-            time.sleep(POLL_SECONDS)
 
 
 def watch_many(
-    session: Session, read: Callable[[], Sequence[Task]], columns: Sequence[str], row: Callable[[Task], Cells]
+    session: Session,
+    read: Callable[[], Sequence[Task]],
+    labels: Mapping[str, str],
+    columns: Sequence[str],
+    row: Callable[[Task], Cells],
 ) -> None:
-    """Show a list of tasks until the user interrupts."""
+    """Show what `read` returns, a list of tasks that all carry `labels`, until the user interrupts."""
+
+    def made(tasks: Sequence[Task]) -> Table:
+        return table(columns, [row(task) for task in tasks])
+
+    with _shown(session.output, made, reversed) as show:  # a list begins with the newest; changes read the other way
+        show(read())
+        read_at, is_stale = time.monotonic(), True
+        for event in session.client.events(
+            labels=labels,
+            filters=CHANGES,
+            exclude_preexisting=True,
+            heartbeat_interval_ms=1000,  # when nothing follows a change, this is when we look again
+            heartbeats=True,
+        ):
+            is_stale = is_stale or _changes_something(event)
+            age_seconds = time.monotonic() - read_at
+            if age_seconds < (POLL_SECONDS if is_stale else STALE_SECONDS) or (tasks := _again(read)) is None:
+                continue
+            show(tasks)
+            read_at, is_stale = time.monotonic(), False
+
+
+def _changes_something(event: Event) -> bool:
+    if event.kind == "event":
+        return (event.body.get("event") or {}).get("type") in _OF_AGENT
+    return event.kind != "heartbeat" and not event.is_preexisting
+
+
+def _again(read: Callable[[], Found]) -> Found | None:
+    """Read once more; None while the server is away, for which the event stream has its own patience."""
+    try:
+        return read()
+    except ServerUnreachable:
+        return None
+    except ServerRefused as error:
+        if error.may_pass:
+            return None
+        raise
+
+
+def _shown(
+    output: Output, made: Callable[[Shown], Table], tasks_of: Callable[[Shown], Iterable[Task]]
+) -> AbstractContextManager[Callable[[Shown], None]]:
+    return _picture(output, made) if can_be_drawn(output) else _news(output, tasks_of)
+
+
+@contextmanager
+def _picture(output: Output, made: Callable[[Shown], Table]) -> Iterator[Callable[[Shown], None]]:
+    """Yield what takes the newest, for a picture that `made` makes of it."""
+    newest: list[Shown] = []
+
+    def show(shown: Shown) -> None:
+        newest[:] = [shown]
+
+    with live_picture(output, lambda _width, _height: made(newest[0]) if newest else ""):
+        yield show
+
+
+@contextmanager
+def _news(output: Output, tasks_of: Callable[[Shown], Iterable[Task]]) -> Iterator[Callable[[Shown], None]]:
+    """Yield what prints the tasks that have changed since it was called before."""
     seen: dict[str, object] = {}
-    with _picture(session.output) as draw:
-        while True:
-            tasks = read()
-            if draw is not None:
-                draw(table(columns, [row(task) for task in tasks]))
-            else:
-                for task in reversed(tasks):  # the list begins with the newest; changes read the other way
-                    if seen.get(task["id"]) != _face(task):
-                        _line(session.output, task)
-            seen |= {task["id"]: _face(task) for task in tasks}
-            time.sleep(POLL_SECONDS)
+
+    def show(shown: Shown) -> None:
+        for task in tasks_of(shown):
+            if seen.get(task["id"]) != _face(task):
+                _line(output, task)
+            seen[task["id"]] = _face(task)
+
+    yield show
 
 
 def _face(task: Task) -> object:
@@ -72,16 +156,3 @@ def _line(output: Output, task: Task) -> None:
     output.line(f"{at}  {task['id']}  {task['state']}{message}")
     if question := task.get("input_required"):
         output.line(f"{at}  {task['id']}  asks: {asked(question)}; {how_to_answer(task['id'], question)}")
-
-
-@contextmanager
-def _picture(output: Output) -> Iterator[Callable[[Table], None] | None]:
-    """Yield what redraws a picture in place, or None where there is no terminal to draw on."""
-    if output.is_json or not output.terminal:
-        yield None
-        return
-    from rich.console import Console  # noqa: PLC0415 - only a terminal pays for importing rich
-    from rich.live import Live  # noqa: PLC0415
-
-    with Live(console=Console(no_color=not output.colour), auto_refresh=False) as live:
-        yield lambda made: live.update(made, refresh=True)

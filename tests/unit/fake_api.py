@@ -20,6 +20,10 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 AT = "2026-01-29T10:15:02.131207Z"
 LOG_PARAMS = {"follow", "stream", "since", "tail", "after", "attempt", "format"}
 LIST_PARAMS = {"state", "label", "limit", "offset", "sort", "order"}
+STREAM_PARAMS = {
+    "task_id", "filter", "state", "parent_id", "exclude_preexisting", "heartbeat_interval_ms", "rate_limit_ms", "after",
+}  # fmt: skip
+ENDED = {"completed", "failed", "failed_preserved", "cancelled"}
 YAML = {"application/yaml", "application/json"}
 PATCH = {"application/merge-patch+json"}
 
@@ -106,6 +110,19 @@ def event(type_: str, **body: Any) -> tuple[str, dict[str, Any]]:
     return "event", {"timestamp": AT, "stream": "event", "type": type_, **body}
 
 
+def frame(type_: str, task_id: str | None, **body: Any) -> dict[str, Any]:
+    """Return a frame of the event stream; the server numbers it."""
+    about = {} if task_id is None else {"task_id": task_id, "attempt": 1}
+    return {"type": type_, **about, "timestamp": AT, **body}
+
+
+def changed(task_id: str, old: str | None, new: str, message: str | None = None, **more: Any) -> dict[str, Any]:
+    """Return the frame of a state change."""
+    about = {"name": "A task", "labels": {"team": "platform"}, "parent_id": None}
+    told = {"previous_state": old, "new_state": new, "state_message": message}
+    return frame("state_change", task_id, **{**told, **about, **more})
+
+
 def end(state: str, exit_code: int | None) -> tuple[str, dict[str, Any]]:
     """Return the last record of a log."""
     return "end", {"timestamp": AT, "state": state, "exit_code": exit_code}
@@ -123,7 +140,10 @@ class FakeApi:
         self.worker_changes: list[dict[str, Any]] = []
         self.inputs: list[dict[str, Any]] = []
         self.seen: list[Seen] = []
+        self.frames: list[dict[str, Any]] = []
+        self.has_event_stream = True
         self.cut_logs_after: list[int] = []
+        self.cut_streams_after: list[int] = []
         self.cut_bytes_after: list[int] = []
         self.on_submit: Callable[[Seen], dict[str, Any]] = lambda _: task("task-001", "pending")
         self.corrupt = False
@@ -298,10 +318,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _stream(self, found: list[tuple[int, tuple[str, dict[str, Any]]]], follow: bool) -> None:
         cuts = self.server.api.cut_logs_after
         limit = cuts.pop(0) if cuts else None
-        self.send_response(200)
-        self.send_header("Content-Type", "text/event-stream; charset=utf-8")
-        self.send_header("Transfer-Encoding", "chunked")
-        self.end_headers()
+        self._open_stream()
         self._chunk(": keep-alive\n\n")
         for count, (seq, (kind, body)) in enumerate(found):
             event = f"id: {seq}\nevent: {kind}\ndata: {json.dumps({'seq': seq, **body})}\n\n"
@@ -315,6 +332,65 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         self.wfile.write(b"0\r\n\r\n")
+
+    def events(self, seen: Seen) -> None:
+        """All frames come after the snapshot; those added later come when they are there."""
+        api = self.server.api
+        query = dict(seen.query)
+        if not api.has_event_stream:  # the address is that of a task, which takes no parameters
+            more = {"details": {"parameter": seen.query[0][0]}}
+            raise Refusal(400, "invalid_parameter", f"unknown parameter {seen.query[0][0]!r}.", more)
+        _only(seen, STREAM_PARAMS | {name for name, _ in seen.query if name.startswith("label.")})
+        if "task_id" in query:
+            self._task(query["task_id"])
+        after = seen.headers.get("last-event-id") or query.get("after")
+        begin: list[tuple[str | None, dict[str, Any]]] = []
+        if not after:
+            begin += [(None, one) for one in self._snapshot(query)]
+        sent = int(after.partition("-")[2]) if after else 0
+        begin.append((f"0-{sent}", frame("heartbeat", None)))
+        self._open_stream()
+        cuts = api.cut_streams_after
+        left = cuts.pop(0) if cuts else -1
+        while not api.closing.is_set():
+            begin += [(f"0-{at}", one) for at, one in enumerate(api.frames[sent:], sent + 1)]
+            sent = len(api.frames)
+            for cursor, one in begin:
+                if not self._is_wanted(one, query):
+                    continue
+                head = f"id: {cursor}\n" if cursor else ""
+                text = f"{head}event: {one['type']}\ndata: {json.dumps({'id': cursor, **one})}\n\n"
+                if left == 0:
+                    self._chunk(text[: len(text) // 2])
+                    self.close_connection = True
+                    return
+                left -= 1
+                self._chunk(text)
+            begin = []
+            api.closing.wait(0.01)
+        self.close_connection = True
+
+    def _snapshot(self, query: dict[str, str]) -> list[dict[str, Any]]:
+        if query.get("exclude_preexisting") == "true":
+            return []
+        living = [one for one in self.server.api.tasks.values() if one["state"] not in ENDED]
+        return [changed(one["id"], None, one["state"], one["state_message"], preexisting=True) for one in living]
+
+    def _is_wanted(self, one: dict[str, Any], query: dict[str, str]) -> bool:
+        """As the server picks, but for states, which need a memory; what is about no task is for all."""
+        if "task_id" not in one:
+            return True
+        labels = {name.removeprefix("label."): value for name, value in query.items() if name.startswith("label.")}
+        carried = self.server.api.tasks.get(one["task_id"], {}).get("labels", {})
+        if query.get("task_id", one["task_id"]) != one["task_id"] or not labels.items() <= carried.items():
+            return False
+        return one["type"] in {"gap", *query.get("filter", one["type"]).split(",")}
+
+    def _open_stream(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream; charset=utf-8")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
 
     def _chunk(self, text: str) -> None:
         raw = text.encode()
@@ -428,6 +504,7 @@ def _only(seen: Seen, params: set[str], content_types: set[str] | None = None) -
 
 _ROUTES: list[tuple[str, dict[str, Callable[..., None]]]] = [
     (r"/tasks", {"GET": _Handler.list_tasks, "POST": _Handler.submit}),
+    (r"/tasks/stream", {"GET": _Handler.events}),
     (r"/tasks/([^/]+)", {"GET": _Handler.get, "DELETE": _Handler.cancel}),
     (r"/tasks/([^/]+)/data", {"DELETE": _Handler.purge}),
     (r"/tasks/([^/]+)/rerun", {"POST": _Handler.rerun}),

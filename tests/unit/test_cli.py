@@ -19,10 +19,10 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from api.client import Client
+from api.client import Client, Event, ServerUnreachable
 from orchestrator import cli
 from orchestrator.cli import CommandFailed, Deferred, deferred, make_root
-from tests.unit.fake_api import AT, FakeApi, Refusal, Seen, change, end, line, task
+from tests.unit.fake_api import AT, FakeApi, Refusal, Seen, change, changed, end, frame, line, task
 
 ROOT = make_root(
     {
@@ -58,7 +58,7 @@ def api() -> Iterator[FakeApi]:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("api.commands.watching.POLL_SECONDS", 0.01)
+    monkeypatch.setattr("api.commands.watching.POLL_SECONDS", 0)
 
 
 @pytest.fixture
@@ -176,12 +176,13 @@ def test_the_token_is_sent_and_the_option_wins(api: FakeApi) -> None:
 
 
 @pytest.mark.parametrize(
-    "verb", ["submit", "rerun", "list", "status", "logs", "network", "cancel", "purge", "artifacts", "download"]
+    "verb",
+    ["submit", "rerun", "list", "status", "watch", "logs", "network", "cancel", "purge", "artifacts", "download"],
 )
 def test_every_client_verb_takes_server_token_and_format(verb: str) -> None:
     shown = sandbox("task", verb, "--help").out
     assert all(option in shown for option in ("--server", "--token", "--format [text|json|table]"))
-    assert ("-s, --server" in shown) == (verb != "list")
+    assert ("-s, --server" in shown) == (verb not in {"list", "watch"})
 
 
 # --- submit and rerun
@@ -397,7 +398,15 @@ def test_a_list_with_a_bad_filter_is_a_usage_error(args: list[str]) -> None:
 
 
 def test_a_watched_list_prints_changes_until_it_is_interrupted(api: FakeApi, monkeypatch: pytest.MonkeyPatch) -> None:
-    pages = iter([[task("a"), task("b")], [task("a", "completed"), task("b")]])
+    first, second = [task("a"), task("b")], [task("a", "completed"), task("b")]
+    pages = iter([first, first, second])
+    api.tasks = {"a": task("a"), "b": task("b", labels={})}
+    api.frames = [
+        frame("event", "a", event={"type": "message", "text": "changes nothing"}),
+        changed("b", "running", "completed"),
+        changed("a", "running", "completed"),
+        changed("a", "running", "completed"),
+    ]
 
     def page(*_: Any, **__: Any) -> dict[str, Any]:
         try:
@@ -406,13 +415,26 @@ def test_a_watched_list_prints_changes_until_it_is_interrupted(api: FakeApi, mon
             raise KeyboardInterrupt from None
 
     monkeypatch.setattr(Client, "list", page)
-    ran = sandbox("task", "list", "--watch", server=api.url)
+    ran = sandbox("task", "list", "--watch", "--label", "team=platform", server=api.url)
     assert ran.code == 130
     assert [text.split()[2:] for text in ran.out.splitlines()] == [
         ["b", "running"],
         ["a", "running"],
         ["a", "completed"],
     ]
+
+
+def test_a_watched_list_is_read_once_for_many_changes(api: FakeApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("api.commands.watching.POLL_SECONDS", 3600)
+    monkeypatch.setattr("api.commands.watching.STALE_SECONDS", 3600)
+
+    def events(*_: Any, **__: Any) -> Iterator[Event]:
+        yield from [Event("0-1", "state_change", "a", changed("a", "running", "completed"))] * 50
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Client, "events", events)
+    assert sandbox("task", "list", "--watch", server=api.url).code == 130
+    assert len(api.requests("GET", "/tasks")) == 1
 
 
 def test_status_shows_outcome_and_hint(api: FakeApi) -> None:
@@ -439,11 +461,62 @@ def test_a_watched_status_prints_each_change_and_ends_with_the_task(
 ) -> None:
     states = iter(["pending", "pending", "running", "completed"])
     monkeypatch.setattr(Client, "get", lambda *_: task("t", next(states)))
+    api.tasks["t"] = task("t", "pending")
+    api.frames = [
+        changed("t", "ready", "running"),
+        frame("event", "t", event={"type": "message", "text": "changes nothing"}),
+        changed("t", "completing", "completed"),
+    ]
     ran = sandbox("task", "status", "t", "-w", "--format", form, server=api.url)
     assert ran.code == 0
     lines = ran.out.splitlines()
     found = [json.loads(text)["state"] if form == "json" else text.split()[-1] for text in lines]
     assert found == ["pending", "running", "completed"]
+
+
+def test_a_task_that_has_ended_before_it_is_watched_is_told_at_once(api: FakeApi) -> None:
+    api.tasks["t"] = task("t", "failed")
+    ran = sandbox("task", "status", "t", "-w", server=api.url)
+    assert (ran.code, ran.out.split()[2:]) == (0, ["t", "failed"])
+    assert api.requests("GET", "/stream") == []
+
+
+def test_an_end_between_the_look_and_the_stream_is_not_missed(api: FakeApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    states = iter(["running", "completed"])
+    monkeypatch.setattr(Client, "get", lambda *_: task("t", next(states)))
+    api.tasks["t"] = task("t", "completed")
+    ran = sandbox("task", "status", "t", "-w", server=api.url)
+    assert [text.split()[-1] for text in ran.out.splitlines()] == ["running", "completed"]
+
+
+def test_a_watcher_outlasts_a_server_that_is_away_for_a_moment(api: FakeApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers: Iterator[Any] = iter([task("t"), task("t"), ServerUnreachable(api.url, "away"), task("t", "completed")])
+
+    def get(*_: Any) -> dict[str, Any]:
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return dict(answer)
+
+    monkeypatch.setattr(Client, "get", get)
+    api.tasks["t"] = task("t")
+    api.frames = [changed("t", "running", "completing"), changed("t", "completing", "completed")]
+    ran = sandbox("task", "status", "t", "-w", server=api.url)
+    assert (ran.code, ran.out.split()[-1]) == (0, "completed")
+
+
+def test_status_shows_progress_outputs_and_what_was_used(api: FakeApi) -> None:
+    api.tasks["t"] = task(
+        "t",
+        "completed",
+        progress={"percent": 40, "text": "tests\x1b[2J"},
+        outputs={"version": "1.2", "who": "me"},
+        usage={"cpu_seconds": 12.34, "memory_peak_bytes": 3 << 29, "disk_peak_bytes": None},
+    )
+    found = sandbox("task", "status", "t", server=api.url).out.splitlines()
+    assert f"{'progress:':<12} 40 % tests" in found
+    assert f"{'outputs:':<12} version=1.2, who=me" in found
+    assert f"{'used:':<12} 12.3 s cpu, memory up to 1.5 GiB" in found
 
 
 # --- logs

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from api import rendering
+from api.client import Client
 from api.commands import logs
 from api.commands.conversation import STREAMS as CONVERSATION
-from tests.unit.fake_api import AT, FakeApi, Refusal, Seen, change, end, event, line, task
+from tests.unit.fake_api import AT, FakeApi, Refusal, Seen, change, changed, end, event, frame, line, task
 from tests.unit.test_cli import MANIFEST, sandbox
 
 AGENT = {"definition": {"version": "1", "claude": {"prompt": "do it"}}}
@@ -298,17 +299,16 @@ def test_a_list_shows_who_waits_for_an_answer(api: FakeApi) -> None:
 
 
 def test_a_watcher_sees_a_question_come_and_go(api: FakeApi, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("api.commands.watching.POLL_SECONDS", 0.01)
-    api.tasks["t"] = task("t", "running", **AGENT)
     faces: Iterator[dict[str, Any]] = iter(
-        [{}, {"input_required": QUESTION}, {"input_required": None}, {"state": "completed"}]
+        [{}, {}, {"input_required": QUESTION}, {"input_required": None}, {"state": "completed"}]
     )
-
-    class Changing(dict[str, Any]):
-        def __getitem__(self, key: str) -> Any:
-            return {**super().__getitem__(key), **next(faces)}
-
-    api.tasks = Changing(api.tasks)
+    monkeypatch.setattr(Client, "get", lambda *_: {**api.tasks["t"], **next(faces)})
+    api.tasks["t"] = task("t", "running", **AGENT)
+    api.frames = [
+        frame("event", "t", event={"type": "input_required", "id": "q1"}),
+        frame("event", "t", event={"type": "input", "number": 1}),
+        changed("t", "completing", "completed"),
+    ]
     out = sandbox("task", "status", "t", "--watch", server=api.url).out
     assert out.count("asks: Which one?") == 1
     assert HINT in out

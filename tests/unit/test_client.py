@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 import httpx
 import pytest
 
-from api.client import Client, LogRecord, NotFound, ServerRefused, ServerUnreachable, WaitTimedOut
+from api.client import Client, Event, LogRecord, NotFound, ServerRefused, ServerUnreachable, WaitTimedOut
 from api.client_errors import refusal
 from api.connection import Connection, InvalidServer
-from api.following import Deadline, LogFollower
-from tests.unit.fake_api import FakeApi, change, end, line, task
+from api.following import Deadline, EventFollower, LogFollower
+from tests.unit.fake_api import AT, FakeApi, change, changed, end, frame, line, task
 
 Answer = httpx.Response | Exception | Callable[[httpx.Request], httpx.Response]
 
@@ -356,3 +356,178 @@ def test_waiting_looks_again_when_the_log_ends_before_the_task() -> None:
     )
     assert script.client().wait_for_end("t")["state"] == "completed"
     assert script.requests[2].url.params["after"] == "1"
+
+
+# --- the event stream
+
+GONE = httpx.Response(403, json={"error": "forbidden", "message": "enough.", "request_id": "r"})
+"""Ends a stream that has no end."""
+
+
+def stream(*frames: tuple[str | None, dict[str, object]], tail: str = "") -> httpx.Response:
+    """The frames with their cursors, as one connection brings them."""
+    text = "".join(
+        (f"id: {cursor}\n" if cursor else "") + f"event: {body['type']}\ndata: {json.dumps({'id': cursor, **body})}\n\n"
+        for cursor, body in frames
+    )
+    return httpx.Response(200, headers={"Content-Type": "text/event-stream"}, content=(text + tail).encode())
+
+
+def until_refused(events: Iterator[Event]) -> list[Event]:
+    found: list[Event] = []
+    with pytest.raises(ServerRefused, match="enough"):
+        found.extend(one for one in events)
+    return found
+
+
+HEARTBEAT = frame("heartbeat", None)
+
+
+def test_the_event_stream_is_asked_for_what_the_caller_names() -> None:
+    script = Script(GONE, GONE)
+    client = script.client()
+    until_refused(client.events())
+    until_refused(
+        client.events(
+            "t",
+            filters=["output", "error"],
+            labels={"team": "a b", "x/y": ""},
+            states=["running", "failed"],
+            parent_id="p",
+            exclude_preexisting=True,
+            heartbeat_interval_ms=2000,
+            rate_limit_ms=50,
+            after="0-7",
+        )
+    )
+    first, second = script.requests
+    assert first.url.path == "/api/v1/tasks/stream"
+    assert dict(first.url.params) == {"exclude_preexisting": "false", "heartbeat_interval_ms": "30000"}
+    assert first.headers["accept"] == "text/event-stream"
+    assert dict(second.url.params) == {
+        "exclude_preexisting": "true",
+        "heartbeat_interval_ms": "2000",
+        "task_id": "t",
+        "filter": "output,error",
+        "state": "running,failed",
+        "parent_id": "p",
+        "rate_limit_ms": "50",
+        "after": "0-7",
+        "label.team": "a b",
+        "label.x/y": "",
+    }
+
+
+def test_a_frame_is_an_event_with_what_the_frame_says() -> None:
+    body = frame("error", "t", error="timeout", message="too long")
+    script = Script(stream((None, changed("t", None, "running", preexisting=True)), ("0-4", body)), GONE)
+    snapshot, event = until_refused(script.client().events())
+    assert (snapshot.cursor, snapshot.is_preexisting) == (None, True)
+    assert (event.cursor, event.kind, event.task_id, event.is_preexisting) == ("0-4", "error", "t", False)
+    assert event.body == {"id": "0-4", "attempt": 1, "timestamp": AT, **body}
+
+
+def test_heartbeats_stay_inside_unless_they_are_asked_for() -> None:
+    answers = (("0-1", HEARTBEAT), ("0-2", frame("progress", "t", progress={})), ("0-3", HEARTBEAT))
+    script = Script(stream(*answers), GONE, stream(*answers), GONE)
+    assert [one.kind for one in until_refused(script.client().events())] == ["progress"]
+    found = until_refused(script.client().events(heartbeats=True))
+    assert [(one.kind, one.task_id) for one in found] == [("heartbeat", None), ("progress", "t"), ("heartbeat", None)]
+    assert script.requests[3].headers["last-event-id"] == "0-3"
+
+
+def test_an_event_stream_that_is_cut_goes_on_behind_the_last_frame() -> None:
+    script = Script(
+        stream(("0-1", changed("t", "pending", "staging")), tail='id: 0-2\nevent: output\ndata: {"type": "out'),
+        httpx.ReadError("reset"),
+        stream(("0-2", frame("output", "t", data="x")), ("0-2", HEARTBEAT)),
+        GONE,
+    )
+    found = until_refused(script.client().events(after="0-0"))
+    assert [one.cursor for one in found] == ["0-1", "0-2"]
+    assert [one.headers.get("last-event-id") for one in script.requests] == [None, "0-1", "0-1", "0-2"]
+    assert [one.url.params.get("after") for one in script.requests] == ["0-0", None, None, None]
+
+
+def test_a_snapshot_that_is_cut_counts_for_nothing() -> None:
+    a, b, c = (changed(one, None, "running", preexisting=True) for one in "abc")
+    script = Script(stream((None, a), (None, b)), stream((None, b), (None, c), ("0-5", HEARTBEAT)), GONE)
+    assert [one.task_id for one in until_refused(script.client().events())] == ["b", "c"]
+    assert [one.headers.get("last-event-id") for one in script.requests] == [None, None, "0-5"]
+
+
+def test_an_event_stream_cut_anywhere_loses_nothing_and_repeats_nothing(api: FakeApi) -> None:
+    api.tasks["t"] = task("t")
+    printed = [f"line {number} ä€\n" for number in range(20)]
+    api.frames = [*(frame("output", "t", stream="stdout", data=text) for text in printed), changed("t", "running", "x")]
+    api.cut_streams_after = [0, 1, 2, 7, 0, 5]
+    found: list[Event] = []
+    with Client(api.url, sleep=lambda _: None) as client:
+        for event in client.events():
+            found.append(event)
+            if event.body.get("new_state") == "x":
+                break
+    assert "".join(str(one.body.get("data", "")) for one in found) == "".join(printed)
+    assert [one.kind for one in found] == ["state_change", *["output"] * 20, "state_change"]
+
+
+def test_a_connection_that_misses_three_heartbeats_is_dead() -> None:
+    script = Script(
+        stream(("0-1", HEARTBEAT)), httpx.ReadTimeout("silent"), stream(("0-2", changed("t", "a", "b"))), GONE
+    )
+    found = until_refused(script.client().events(heartbeat_interval_ms=2000))
+    assert [one.cursor for one in found] == ["0-2"]
+    assert script.requests[0].extensions["timeout"]["read"] == 6
+
+
+def test_the_first_connection_of_an_event_stream_must_succeed() -> None:
+    script = Script(httpx.ConnectError("refused"))
+    with pytest.raises(ServerUnreachable, match="refused"):
+        next(script.client().events())
+    assert script.slept == []
+
+
+def test_a_server_that_has_answered_may_be_away_for_a_while_and_no_longer() -> None:
+    seconds = iter(range(0, 1000, 100))
+    script = Script(stream(("0-1", HEARTBEAT)), *[httpx.ConnectError("refused")] * 5)
+    connection = Connection("http://server.test", transport=script, sleep=script.slept.append)
+    follower = EventFollower(connection, "/stream", {}, 30, patience_seconds=250, clock=lambda: next(seconds))
+    with pytest.raises(ServerUnreachable, match="refused"):
+        list(follower)
+    assert len(script.requests) == 4
+
+
+def test_what_is_no_frame_is_passed_over() -> None:
+    odd = ': comment\n\nevent: x\ndata: no json\n\ndata: [1]\n\ndata: {}\n\nevent: new\ndata: {"type": "new"}\n\n'
+    script = Script(stream(("0-1", HEARTBEAT), tail=odd), GONE)
+    assert [one.kind for one in until_refused(script.client().events())] == ["new"]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"error": "invalid_parameter", "message": "m", "details": {"parameter": "exclude_preexisting"}},
+        {"error": "not_found", "message": "m"},
+        {"error": "task_not_found", "message": "there is no task stream"},
+    ],
+)
+def test_a_server_without_an_event_stream_is_to_be_upgraded(answer: dict[str, object]) -> None:
+    script = Script(httpx.Response(400 if "details" in answer else 404, json=answer))
+    with pytest.raises(ServerRefused, match=r"older than this client\. Upgrade it") as caught:
+        next(script.client().events())
+    assert caught.value.exit_code == 4
+
+
+def test_what_a_server_with_an_event_stream_refuses_is_told_as_it_is() -> None:
+    unknown = httpx.Response(404, json={"error": "task_not_found", "message": "no task t."})
+    bad = httpx.Response(400, json={"error": "invalid_parameter", "message": "m.", "details": {"parameter": "filter"}})
+    with pytest.raises(NotFound, match="no task t"):
+        next(Script(unknown).client().events("t"))
+    with pytest.raises(ServerRefused, match=r"^m\. "):
+        next(Script(bad).client().events(filters=["nonsense"]))
+
+
+def test_an_older_server_is_recognised_by_what_it_really_answers(api: FakeApi) -> None:
+    api.has_event_stream = False
+    with Client(api.url) as client, pytest.raises(ServerRefused, match="older than this client"):
+        next(client.events(filters=["error"]))
