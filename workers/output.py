@@ -38,6 +38,7 @@ EVENT_BYTES = 256
 """What a record costs beside its text."""
 BATCH_SECONDS = 0.05
 IDLE_SECONDS = 5.0
+SAID_SECONDS = 1.0
 HOLD_SECONDS = 0.25
 """How long an unfinished line waits for its end before it is delivered as it is."""
 
@@ -137,6 +138,7 @@ class OutputPump:
         self._stored_offset = progress.offset
         self._segment = -1
         self._held_since: float | None = None
+        self._said_at = float("-inf")
         self._ended = threading.Event()
         self._hurry = threading.Event()
         self._abandoned = threading.Event()
@@ -213,10 +215,17 @@ class OutputPump:
                     doorbell, ring = self._open_doorbell(), None
                     continue
                 self._flush_held(older_than=HOLD_SECONDS)
-                ring = doorbell.wait(HOLD_SECONDS if self._held_since else IDLE_SECONDS)
+                if self._news_are_due:
+                    self._write([])
+                ring = doorbell.wait(self._longest_wait())
         finally:
             if doorbell is not None:
                 doorbell.close()
+
+    def _longest_wait(self) -> float:
+        if self._held_since:
+            return HOLD_SECONDS
+        return SAID_SECONDS if self._has_news else IDLE_SECONDS
 
     def _log_is_of_no_use(self) -> bool:
         intake = self._progress.intake
@@ -231,7 +240,7 @@ class OutputPump:
             records += self._records(self._progress.intake.take(chunk.data), at)
         self._held_since = time.monotonic() if any(self._progress.held.values()) else None
         self._progress.offset = chunks[-1].end
-        if not (records or self._has_news) and self._progress.offset.segment == self._stored_offset.segment:
+        if not (records or self._news_are_due) and self._progress.offset.segment == self._stored_offset.segment:
             return False  # what is only held is read again from the spool, should this process die
         self._write(records)
         self._reader.delete_before(self._progress.offset)
@@ -337,6 +346,12 @@ class OutputPump:
     def _has_news(self) -> bool:
         return self._said is not None and self._said.has_news
 
+    @property
+    def _news_are_due(self) -> bool:
+        """Stored apart at most once a second: a few bytes of a command may change all that there is to store."""
+        is_time = self._hurry.is_set() or time.monotonic() - self._said_at >= SAID_SECONDS
+        return self._has_news and is_time
+
     def _write(self, records: list[NewRecord]) -> None:
         progress, agent, facts = self._progress, self._agent, dict[str, Any]()
         beside: Callable[[sa.Connection], None] | None = None
@@ -348,7 +363,8 @@ class OutputPump:
             heard, self._heard = self._heard, Heard()
             if self._is_live and (changes or heard.asked or heard.withdrawn):
                 beside = partial(_save_heard, self._claim, heard, changes)
-        elif self._said is not None and self._said.has_news:
+        elif self._said is not None and self._news_are_due:
+            self._said_at = time.monotonic()
             newest, outputs = self._said.news()
             if newest is not None:
                 made = progress_made(newest.at, self._task_bytes, percent=newest.percent, text=newest.text)

@@ -8,12 +8,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from orchestrator import clock
+
 MAX_TEXT_CHARACTERS = 500
 MAX_VALUE_BYTES = 8 << 10
 MAX_OUTPUTS = 100
 MAX_OUTPUTS_BYTES = 64 << 10
 """Of all keys and values together."""
 QUOTED_CHARACTERS = 80
+MOST_PROGRESS, MOST_OUTPUT = 20, 2000
+"""Lines of each kind that are read of what is delivered at once, the last ones: reading costs more than printing."""
 
 PROGRESS_FORM = (
     f"the form is `::progress 40 text`: a number from 0 to 100, then at most {MAX_TEXT_CHARACTERS} characters of text, "
@@ -23,6 +27,7 @@ OUTPUT_FORM = (
     "the form is `::output key=value`: a key of at most 128 letters, digits and `_.-` that begins with a letter or "
     f"`_`, and a value of at most {MAX_VALUE_BYTES >> 10} KiB"
 )
+TOO_MANY = f"of more than {MOST_OUTPUT} such lines at once only the last are read; print fewer, or slower"
 NO_ROOM = (
     f"a task has at most {MAX_OUTPUTS} outputs, of {MAX_OUTPUTS_BYTES >> 10} KiB together; write the rest into a file, "
     "and have it kept as an artifact"
@@ -57,15 +62,15 @@ class SaidLines:
         self._begun: set[str] = set(known.get("begun", ()))
         self._refused: set[str] = set(known.get("refused", ()))
         self._told: tuple[float | None, str | None] = (None, None)
-        self._newest: SaidProgress | None = None
-        self._changed = False
+        self._newest = _progress(known.get("progress"))
+        self._unsaved: dict[str, str] = dict(known.get("outputs", {}))
         self._outputs_bytes = 0
         self.outputs: dict[str, str] = {}
 
     def know(self, percent: float | None, text: str | None, outputs: Mapping[str, str] | None) -> None:
-        """This much is stored already."""
+        """This much is stored already, but for what was noted beside how far the output is stored."""
         self._told = percent, text
-        self.outputs = dict(outputs or {})
+        self.outputs = {**(outputs or {}), **self._unsaved}
         self._outputs_bytes = sum(_size_bytes(key, value) for key, value in self.outputs.items())
 
     def take(self, stream: str, data: bytes, at: datetime) -> list[str]:
@@ -78,7 +83,14 @@ class SaidLines:
             self._begun.add(stream)
         if goes_on or not any(word in data for word in _WORDS):
             return []
-        return [told for found in _LINE.finditer(data, start) if (told := self._read(found, at)) is not None]
+        lines = list(_LINE.finditer(data, start))
+        progress = [found for found in lines if found[1] == b"progress"]
+        outputs = [found for found in lines if found[1] == b"output"]
+        told = [self._read_progress(_said(found), at) for found in progress[-MOST_PROGRESS:]]
+        if len(outputs) > MOST_OUTPUT:
+            told.append(self._refuse("flood", outputs[0][0], TOO_MANY))
+        told += [self._read_output(_said(found)) for found in outputs[-MOST_OUTPUT:]]
+        return [one for one in told if one is not None]
 
     def sever(self) -> None:
         """Something is missing here: what follows may be the end of a line."""
@@ -87,12 +99,12 @@ class SaidLines:
     @property
     def has_news(self) -> bool:
         """True when there is something to store."""
-        return self._newest is not None or self._changed
+        return self._newest is not None or bool(self._unsaved)
 
     def news(self) -> tuple[SaidProgress | None, Mapping[str, str] | None]:
         """The newest progress, and all outputs, as they are to be stored; None for what is stored already."""
         newest, self._newest = self._newest, None
-        changed, self._changed = self._changed, False
+        changed, self._unsaved = bool(self._unsaved), {}
         if newest is not None and (newest.percent, newest.text) == self._told:
             newest = None
         if newest is not None:
@@ -100,12 +112,12 @@ class SaidLines:
         return newest, self.outputs if changed else None
 
     def dump(self) -> dict[str, Any]:
-        state = {"begun": sorted(self._begun), "refused": sorted(self._refused)}
+        """What another worker must know, with what is not stored yet."""
+        state: dict[str, Any] = {"begun": sorted(self._begun), "refused": sorted(self._refused)}
+        state["outputs"] = self._unsaved
+        if self._newest is not None:
+            state["progress"] = [self._newest.percent, self._newest.text, clock.text(self._newest.at)]
         return {name: value for name, value in state.items() if value}
-
-    def _read(self, found: re.Match[bytes], at: datetime) -> str | None:
-        said = found[2].removesuffix(b"\r")
-        return self._read_progress(said, at) if found[1] == b"progress" else self._read_output(said)
 
     def _read_progress(self, said: bytes, at: datetime) -> str | None:
         found = _PERCENT_AND_TEXT.fullmatch(said.rstrip())
@@ -126,7 +138,8 @@ class SaidLines:
         if size > MAX_OUTPUTS_BYTES or (before is None and len(self.outputs) == MAX_OUTPUTS):
             return self._refuse("outputs", b"::output" + said, NO_ROOM)
         self.outputs[key], self._outputs_bytes = value, size
-        self._changed = self._changed or value != before
+        if value != before:
+            self._unsaved[key] = value
         return None
 
     def _refuse(self, kind: str, line: bytes, why: str) -> str | None:
@@ -138,6 +151,14 @@ class SaidLines:
         if len(quoted) > QUOTED_CHARACTERS:
             quoted = quoted[:QUOTED_CHARACTERS] + "…"
         return f"the line `{quoted}` was not taken: {why}; of others like it nothing is said"
+
+
+def _said(found: re.Match[bytes]) -> bytes:
+    return found[2].removesuffix(b"\r")
+
+
+def _progress(noted: list[Any] | None) -> SaidProgress | None:
+    return SaidProgress(noted[0], noted[1], clock.parse(noted[2])) if noted else None
 
 
 def _text(data: bytes) -> str:

@@ -12,7 +12,7 @@ from api.commands.conversation import asked, how_to_answer
 from api.commands.live_picture import can_be_drawn, live_picture
 from api.commands.options import Session
 from api.commands.render import FIELDS, Output, short_time, table
-from orchestrator.states import TERMINAL
+from orchestrator.states import TERMINAL, State
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -57,6 +57,8 @@ def watch_one(session: Session, task_id: str, fields: Callable[[Task, Body], Fie
                 task = {**task, "progress": event.body.get("progress")}
             elif event.kind == "heartbeat" or _changes_something(event):
                 task = _again(lambda: session.client.get(task_id)) or task
+            if task["state"] != State.RUNNING:  # its sandbox is gone, or another one's will come
+                metrics = {}
             show((task, metrics))
             if task["state"] in TERMINAL:
                 return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,6 +15,7 @@ from workers.said_lines import (
     MAX_OUTPUTS_BYTES,
     MAX_TEXT_CHARACTERS,
     MAX_VALUE_BYTES,
+    MOST_OUTPUT,
     SaidLines,
 )
 
@@ -257,3 +259,30 @@ def test_however_whole_lines_are_grouped_the_same_is_taken_by_any_row_of_workers
     assert in_groups == told
     assert stored["progress"] == progress
     assert stored["outputs"] == dict(outputs or {})
+
+
+def test_what_is_not_stored_yet_is_noted_and_known_to_the_next_worker() -> None:
+    first = SaidLines()
+    first.take("stdout", b"::output a=1\n::output b=2\n", AT)
+    first.news()
+    first.take("stdout", b"::output b=3\n::progress 40 on the way\n", AT)
+    second = SaidLines(json.loads(json.dumps(first.dump())))
+    second.know(None, None, {"a": "1", "b": "2"})
+    assert second.has_news
+    newest, outputs = second.news()
+    assert newest is not None
+    assert (newest.percent, newest.text, newest.at) == (40, "on the way", AT)
+    assert outputs == {"a": "1", "b": "3"}
+    assert "outputs" not in second.dump()
+
+
+def test_of_a_flood_the_last_lines_are_read_and_that_is_told_once() -> None:
+    said = SaidLines()
+    flood = b"".join(b"::output k=%d\n::progress %d\n" % (number, number % 100) for number in range(MOST_OUTPUT + 1))
+    (told,) = said.take("stdout", flood, AT)
+    assert "only the last are read" in told
+    assert said.take("stdout", flood, AT) == []
+    newest, outputs = said.news()
+    assert newest is not None
+    assert newest.percent == MOST_OUTPUT % 100
+    assert outputs == {"k": str(MOST_OUTPUT)}
