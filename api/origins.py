@@ -25,11 +25,20 @@ def check() -> None:
     """Refuse a request that a page of a foreign origin makes through a visitor's browser: 403 `forbidden`."""
     _check_host()
     origin = request.headers.get("Origin")
-    own = f"{g.peer.scheme}://{request.host}"
-    if origin is None or origin == own or origin in _allowed():
+    if origin is None or origin in {f"{g.peer.scheme}://{host}" for host in _own_hosts()} or origin in _allowed():
         return
     message = f"requests from pages of {origin[:200]} are not accepted; name it in SANDBOX_ALLOWED_ORIGINS"
     raise Refusal(403, "forbidden", message)
+
+
+def _own_hosts() -> set[str]:
+    """What was called, under either of the two ports: a page of the one opens its WebSocket on the other."""
+    settings = parts().product.settings
+    ports = {settings.port, settings.stream_port}
+    name, colon, port = request.host.rpartition(":")
+    if colon and port.isdigit() and int(port) in ports:
+        return {request.host, *(f"{name}:{one}" for one in ports if one)}
+    return {request.host}
 
 
 def _check_host() -> None:

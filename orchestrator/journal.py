@@ -240,8 +240,6 @@ def all_after(
         query = query.where(records.c.kind.in_([kind.value for kind in kinds]))
     if task_id is not None:
         query = query.where(records.c.task_id == task_id)
-        if kinds and all(kind.is_aside for kind in kinds):  # a range of the task's index
-            query = query.where(records.c.last_seq < 0)
     query = query.order_by(records.c.transaction_id, records.c.position).limit(limit)
     found = [rows.record(one) for one in tx.execute(query).mappings()]
     return found, place_of(found[-1]) if found else place
@@ -259,6 +257,13 @@ def newest(tx: sa.Connection) -> Place:
         query = query.where(records.c.transaction_id < _OLDEST_RUNNING)
     query = query.order_by(records.c.transaction_id.desc(), records.c.position.desc())
     found = tx.execute(query.limit(1)).first()
+    return Place(*found) if found else Place()
+
+
+def latest(tx: sa.Connection) -> Place:
+    """The place behind all that this snapshot knows, also what `all_after` does not give yet."""
+    query = sa.select(records.c.transaction_id, records.c.position)
+    found = tx.execute(query.order_by(records.c.transaction_id.desc(), records.c.position.desc()).limit(1)).first()
     return Place(*found) if found else Place()
 
 
@@ -284,11 +289,10 @@ def state_before(tx: sa.Connection, record: Record) -> State | None:
     """The state of a task when one of its records was written; None when nothing tells."""
     query = sa.select(records.c.body).where(
         records.c.task_id == record.task_id,
-        records.c.last_seq > 0,
-        records.c.kind == Kind.STATE_CHANGE.value,
-        records.c.position <= record.position,
+        records.c.kind == sa.literal_column(f"'{Kind.STATE_CHANGE.value}'"),  # as the index `state_changes` says it
+        records.c.position < record.position,
     )
-    body = tx.scalar(query.order_by(records.c.last_seq.desc()).limit(1))
+    body = tx.scalar(query.order_by(records.c.position.desc()).limit(1))
     return State(body["new_state"]) if body else None
 
 
@@ -305,6 +309,7 @@ def raise_horizon(tx: sa.Connection, removed: sa.ColumnElement[bool]) -> None:
         sa.select(records.c.kind, sa.func.max(records.c.transaction_id), sa.func.max(records.c.position))
         .where(removed)
         .group_by(records.c.kind)
+        .order_by(records.c.kind)  # two at once must not wait for each other
     )
     insert_one = postgresql.insert if tx.dialect.name == "postgresql" else sqlite.insert
     for kind, transaction_id, position in tx.execute(latest).all():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
-from functools import cached_property
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
@@ -33,41 +33,47 @@ def cursor_place(text: str) -> Place:
 
 
 class Frame:
-    """What readers get of one record, or of none. `place` is None for what cannot be resumed behind."""
+    """What readers get of one record, or of none. `place` is None for what cannot be resumed behind.
+
+    `size_bytes` is what it takes while it is kept, about: what it was made of, and made into.
+    """
 
     def __init__(self, type_: str, body: Body, place: Place | None, record: Record | None = None) -> None:
         self.type = type_
         self.place = place
         self.record = record
-        self._body = body
+        self.size_bytes = 1024 + (3 * len(record.data or b"") if record else 0)
+        self._body: Body | None = body
+        self._json = b""
 
-    @cached_property
-    def json(self) -> str:
-        cursor = cursor_text(self.place) if self.place is not None else None
-        return json.dumps({"id": cursor, "type": self.type, **self._body}, ensure_ascii=False)
+    @property
+    def json(self) -> bytes:
+        """Made once. What is no character (a lone surrogate) must not cut every reader off."""
+        body, self._body = self._body, None
+        if body is not None:
+            cursor = cursor_text(self.place) if self.place is not None else None
+            text = json.dumps({"id": cursor, "type": self.type, **body}, ensure_ascii=False)
+            self._json = text.encode("utf-8", "replace")
+            if self.record is not None:
+                self.record = replace(self.record, data=None)
+        return self._json
 
-    @cached_property
     def sse(self) -> bytes:
         """JSON holds no raw line end, so one `data:` line is enough. Without an `id:` a reader's cursor stays."""
         cursor = f"id: {cursor_text(self.place)}\n" if self.place is not None else ""
-        return f"{cursor}event: {self.type}\ndata: {self.json}\n\n".encode()
+        return b"%bevent: %b\ndata: %b\n\n" % (cursor.encode(), self.type.encode(), self.json)
 
-    @cached_property
     def message(self) -> bytes:
         """One WebSocket message. A server's are not masked, so all connections get the same bytes (RFC 6455 §5.3)."""
-        return bytes(FrameProtocol(client=False, extensions=[]).send_data(self.json, fin=True))
-
-    @property
-    def size_bytes(self) -> int:
-        return len(self.record.data or b"") + 512 if self.record else 512
+        return bytes(FrameProtocol(client=False, extensions=[]).send_data(self.json.decode(), fin=True))
 
 
 SSE, WEBSOCKET = "sse", "message"
-"""The forms: names of the properties above."""
+"""The forms: names of the methods above."""
 
 
 def rendered(frames: Iterable[Frame], form: str) -> bytes:
-    return b"".join([getattr(frame, form) for frame in frames])
+    return b"".join([getattr(frame, form)() for frame in frames])
 
 
 def of_record(record: Record, task: TaskFacts) -> Frame:
@@ -131,9 +137,10 @@ def of_existing(task: ListedTask) -> Frame:
     )
 
 
-def heartbeat(place: Place) -> Frame:
-    """Says that the connection lives, and how far it is."""
-    return Frame("heartbeat", {"timestamp": clock.text(clock.now())}, place)
+def heartbeat(place: Place, *, is_behind: bool) -> Frame:
+    """Says that the connection lives, and how far it is; `behind`: there is more that was there before."""
+    told = {"timestamp": clock.text(clock.now())}
+    return Frame("heartbeat", {**told, "behind": True} if is_behind else told, place)
 
 
 def gap(begin: Place, end: Place, reason: str) -> Frame:

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 
 from api.stream.ears import Ears
 from api.stream.frames import Frame, of_record, rendered
-from api.stream.picking import Picker, newest_of_each
+from api.stream.picking import newest_of_each, pick, state_after
 from api.stream.selection import Selection
 from orchestrator import journal
 from orchestrator.journal import Place
 from orchestrator.models import Kind, Record, TaskFacts
-from orchestrator.states import State
+from orchestrator.states import TERMINAL, State
 from orchestrator.store import tasks
 from orchestrator.store.database import Database, StoreUnavailable
 from orchestrator.store.doorbell import Doorbell
@@ -28,6 +28,8 @@ KEPT_BYTES = 64 << 20
 """What all channels of a process keep together, before it is rendered."""
 HANDED_BYTES = 64 << 10
 """A reader gets so much at once. One that has stopped reading holds it for as long as it stays (fault F12)."""
+MOST_WAITING_BYTES = 1 << 20
+"""Held back for an interval; with more it is given before its time."""
 PAGE_ROWS = 256
 KNOWN_TASKS = 10_000
 IDLE_SECONDS = 1.0
@@ -65,6 +67,21 @@ class Batch:
         return found
 
 
+@dataclass(frozen=True, slots=True)
+class News:
+    """What the watcher has read: frames and their tasks; if anybody asks for states, those before and after it."""
+
+    frames: list[Frame]
+    facts: dict[str, TaskFacts]
+    states: dict[str, State | None]
+    states_after: dict[str, State | None]
+    end: Place
+
+    def serves(self, selections: Iterable[Selection]) -> bool:
+        """False when somebody asks for states who was not there when this was read."""
+        return bool(self.states) or not self.frames or not any(one.states for one in selections)
+
+
 class Channel:
     """The newest frames of one selection, shared by all readers that asked for the same. Thread-safe.
 
@@ -72,9 +89,9 @@ class Channel:
     came; each has one of its own, so that one can be woken alone.
     """
 
-    def __init__(self, picker: Picker, interval_seconds: float, place: Place) -> None:
-        self._picker = picker
-        self._interval = interval_seconds
+    def __init__(self, selection: Selection, place: Place) -> None:
+        self.selection = selection
+        self._interval = selection.rate_limit_ms / 1000
         self._lock = threading.Lock()
         self._batches: deque[Batch] = deque()
         self._bytes = 0
@@ -84,18 +101,20 @@ class Channel:
         self.place = place
         self.bells: frozenset[threading.Event] = frozenset()
 
-    def offer(self, frames: Sequence[Frame], facts: dict[str, TaskFacts], end: Place, kept_bytes: int) -> None:
-        """Take what is new up to `end`; called by the watcher alone, also with nothing."""
-        self._waiting += self._picker.pick(frames, facts)
+    def offer(self, frames: Sequence[Frame], end: Place, kept_bytes: int) -> None:
+        """Take what was picked of all that is new up to `end`; called by the watcher alone, also with nothing."""
+        self._waiting += frames
         now = time.monotonic()
-        if self._interval and now - self._pushed_at < self._interval:
+        is_early = self._interval > 0 and now - self._pushed_at < self._interval
+        if is_early and sum(frame.size_bytes for frame in self._waiting) < MOST_WAITING_BYTES:
             if not self._waiting:
                 self._push([], end, kept_bytes)
             return
         picked, self._waiting = self._waiting, []
         if picked:
             self._pushed_at = now
-        self._push(newest_of_each(picked) if self._interval else picked, end, kept_bytes)
+        for part, part_end in _parts(newest_of_each(picked) if self._interval else picked, end):
+            self._push(part, part_end, kept_bytes)
 
     def due_in(self) -> float:
         """Seconds until what waits for its interval is to be given; infinite when nothing does."""
@@ -136,6 +155,19 @@ class Channel:
         return found, end
 
 
+def _parts(frames: list[Frame], end: Place) -> Iterator[tuple[list[Frame], Place]]:
+    """Frames in parts that one reader may be handed at once, and the place behind each."""
+    part: list[Frame] = []
+    size = 0
+    for frame in frames:
+        if part and size + frame.size_bytes > HANDED_BYTES and part[-1].place is not None:
+            yield part, part[-1].place
+            part, size = [], 0
+        part.append(frame)
+        size += frame.size_bytes
+    yield part, end
+
+
 class EventHub:
     """All channels of this process, and the one thread that fills them. It sleeps while nobody reads."""
 
@@ -144,6 +176,7 @@ class EventHub:
         self.ears = Ears()
         self._channels: dict[Selection, Channel] = {}
         self._facts: OrderedDict[str, TaskFacts] = OrderedDict()
+        self._states: dict[str, State | None] = {}
         self._place = Place()
         self._lock = threading.Lock()
         self._wanted = threading.Event()
@@ -158,8 +191,7 @@ class EventHub:
                     self._place = journal.newest(tx)
             channel = self._channels.get(selection)
             if channel is None:
-                interval = selection.rate_limit_ms / 1000
-                channel = self._channels[selection] = Channel(self.picker(selection), interval, self._place)
+                channel = self._channels[selection] = Channel(selection, self._place)
             channel.bells = channel.bells | {bell}
             self._wanted.set()
         try:
@@ -171,9 +203,6 @@ class EventHub:
                     del self._channels[selection]
                 if not self._channels:
                     self._wanted.clear()
-
-    def picker(self, selection: Selection) -> Picker:
-        return Picker(selection, self._state_before)
 
     def facts_of(self, records: Iterable[Record]) -> dict[str, TaskFacts]:
         """What is known of the records' tasks; those that are gone are left out. Raises `StoreUnavailable`."""
@@ -191,9 +220,19 @@ class EventHub:
                     self._facts.popitem(last=False)
         return found
 
-    def _state_before(self, record: Record) -> State | None:
-        with self._database.read() as tx:
-            return journal.state_before(tx, record)
+    def states_before(self, records: Sequence[Record], known: dict[str, State | None]) -> dict[str, State | None]:
+        """The state of each task before the first of these records; `known` are those that were told before.
+
+        Raises `StoreUnavailable`.
+        """
+        first: dict[str, Record] = {}
+        for record in records:
+            first.setdefault(record.task_id, record)
+        unknown = [record for task_id, record in first.items() if task_id not in known]
+        if unknown:
+            with self._database.read() as tx:
+                known = known | {record.task_id: journal.state_before(tx, record) for record in unknown}
+        return {task_id: known[task_id] for task_id in first}
 
     def _watch(self) -> None:
         doorbell: Doorbell | None = None
@@ -228,26 +267,39 @@ class EventHub:
                     place = max(place, journal.newest(tx))  # over what nobody asked for
                 held_back = is_all and journal.is_held_back(tx, place)
             facts = self.facts_of(records)
+            before, after = self._states_around(records)
             frames = [of_record(record, facts[record.task_id]) for record in records if record.task_id in facts]
-            pause = self._hand_out(began, kinds, frames, facts, place)
+            pause = self._hand_out(began, kinds, News(frames, facts, before, after, place))
             if is_all and pause is not None:
                 return min(pause, HELD_BACK_SECONDS if held_back else IDLE_SECONDS)
 
     def _kinds(self) -> frozenset[Kind]:
-        return frozenset(kind for selection in self._channels for kind in selection.kinds)
+        return frozenset(kind for selection in self._channels for kind in selection.read_kinds)
 
-    def _hand_out(
-        self, began: Place, kinds: frozenset[Kind], frames: list[Frame], facts: dict[str, TaskFacts], place: Place
-    ) -> float | None:
-        """Return when a channel has something to give; None when the readers have changed: look again."""
+    def _states_around(self, records: Sequence[Record]) -> tuple[dict[str, State | None], dict[str, State | None]]:
+        """The states before these records, and what to remember behind them; nothing while nobody asks for states."""
         with self._lock:
-            if self._place != began or not self._kinds() <= kinds:
+            wanted = any(selection.states for selection in self._channels)
+        if not wanted:
+            return {}, {}
+        before = self.states_before(records, self._states)
+        after = self._states | before
+        for record in records:
+            after[record.task_id] = state_after(record, after[record.task_id])
+        # Of an ended task little follows: it is looked up again.
+        return before, {task_id: state for task_id, state in after.items() if state not in TERMINAL}
+
+    def _hand_out(self, began: Place, kinds: frozenset[Kind], news: News) -> float | None:
+        """Return when a channel has something to give; None when the readers have changed: look again."""
+        frames, place = news.frames, news.end
+        with self._lock:
+            if self._place != began or not self._kinds() <= kinds or not news.serves(self._channels):
                 return None
-            self._place = place
+            self._place, self._states = place, news.states_after
             channels = list(self._channels.values())
             kept_bytes = max(HANDED_BYTES, KEPT_BYTES // max(1, len(channels)))
             for channel in channels:
-                channel.offer(frames, facts, place, kept_bytes)
+                channel.offer(pick(channel.selection, frames, news.facts, news.states), place, kept_bytes)
             readers = sum(len(channel.bells) for channel in channels)
         if frames:
             time.sleep(min(LONGEST_ROUND_SECONDS, max(SHORTEST_ROUND_SECONDS, readers * SECONDS_A_READER)))

@@ -1,52 +1,43 @@
-"""Of the journal's newest records, those that one selection asks for."""
+"""Of the journal's newest records, those that one selection asks for (pure)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from api.stream.frames import Frame
 from api.stream.selection import NEWEST_WINS, Selection
 from orchestrator.models import Kind, Record, TaskFacts
-from orchestrator.states import TERMINAL, State
+from orchestrator.states import State
 
-StateBefore = Callable[[Record], State | None]
-"""The state that a task was in when a record was written."""
+States = Mapping[str, State | None]
+"""By task: the state that it is in before a page of records."""
 
 
-class Picker:
-    """Picks for one selection, from records that are given in their order. Not thread-safe."""
+def state_after(record: Record, before: State | None) -> State | None:
+    """The state that a record belongs to: a state change to the one that it leads to."""
+    return State(record.body["new_state"]) if record.kind is Kind.STATE_CHANGE else before
 
-    def __init__(self, selection: Selection, state_before: StateBefore) -> None:
-        self._selection = selection
-        self._kinds = selection.kinds
-        self._state_before = state_before
-        self._states: dict[str, State | None] = {}
 
-    def pick(self, frames: Sequence[Frame], tasks: Mapping[str, TaskFacts]) -> list[Frame]:
-        """The frames that are asked for. `tasks` has the facts of each frame's task."""
-        return [frame for frame in frames if frame.record is not None and self._wants(frame.record, tasks)]
+def pick(selection: Selection, frames: Sequence[Frame], tasks: Mapping[str, TaskFacts], states: States) -> list[Frame]:
+    """The frames that are asked for, of records in their order.
 
-    def _wants(self, record: Record, tasks: Mapping[str, TaskFacts]) -> bool:
-        task = tasks.get(record.task_id)
-        if task is None or not self._selection.concerns(task):
-            return False
-        if self._selection.states and self._state_at(record) not in self._selection.states:
-            return False
-        return record.kind in self._kinds
-
-    def _state_at(self, record: Record) -> State | None:
-        """A state change belongs to the state that it leads to."""
-        if record.kind is Kind.STATE_CHANGE:
-            state: State | None = State(record.body["new_state"])
-        elif record.task_id in self._states:
-            return self._states[record.task_id]
-        else:
-            state = self._state_before(record)
-        if state in TERMINAL:  # of an ended task little follows: it need not be remembered
-            self._states.pop(record.task_id, None)
-        else:
-            self._states[record.task_id] = state
-        return state
+    `tasks` has the facts of each frame's task. `states` is used, and the state changes must be among the frames, where
+    the selection asks for states.
+    """
+    concerned = {task_id for task_id, task in tasks.items() if selection.concerns(task)}
+    kinds, now = selection.kinds, dict(states) if selection.states else {}
+    picked = []
+    for frame in frames:
+        record = frame.record
+        if record is None or record.task_id not in concerned:
+            continue
+        if selection.states:
+            state = now[record.task_id] = state_after(record, now.get(record.task_id))
+            if state not in selection.states:
+                continue
+        if record.kind in kinds:
+            picked.append(frame)
+    return picked
 
 
 def newest_of_each(frames: Sequence[Frame]) -> list[Frame]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import sqlalchemy as sa
@@ -14,11 +14,12 @@ from api.stream import frames
 from api.stream.ears import ANYTHING, GOODBYE
 from api.stream.frames import Frame, of_existing, of_record, rendered
 from api.stream.hub import HANDED_BYTES, PAGE_ROWS, Channel, EventHub
-from api.stream.picking import newest_of_each
+from api.stream.picking import newest_of_each, pick, state_after
 from api.stream.selection import Selection
 from orchestrator import journal
 from orchestrator.journal import Place
-from orchestrator.models import Kind, ListedTask, TaskFacts
+from orchestrator.models import Kind, ListedTask, Record, TaskFacts
+from orchestrator.states import State
 from orchestrator.store import segments, tasks
 from orchestrator.store.database import Database
 
@@ -57,16 +58,20 @@ class Reader:
     check: Callable[[], None]
     _place: Place = field(default_factory=Place, init=False)
     _known: dict[str, int] = field(default_factory=dict, init=False)
+    _known_until: Place = field(default_factory=Place, init=False)
+    _horizon: Place = field(default_factory=Place, init=False)
+    _beat_at: float = field(default=0.0, init=False)
+    _is_told: bool = field(default=False, init=False)
 
     def __iter__(self) -> Iterator[bytes]:
         bell = threading.Event()
+        self._beat_at = time.monotonic() + self.wanted.heartbeat_seconds
         heard = ANYTHING if self.form == frames.WEBSOCKET else GOODBYE
         with (
             self.hub.channel(self.wanted.selection, bell) as channel,
             self.hub.ears.on(self.connection, heard, bell.set) as listen,
         ):
             yield from self._beginning()
-            beat_at = float("-inf")  # the first one says that all that was there is told
             while True:
                 bell.clear()
                 self.check()
@@ -75,11 +80,9 @@ class Reader:
                 for part in self._next(channel):
                     self.check()
                     yield part
-                if self._place == before:
-                    bell.wait(max(0.0, min(beat_at - time.monotonic(), LOOK_SECONDS)))
-                if not is_late and time.monotonic() >= beat_at:
-                    yield self._heartbeat()
-                    beat_at = time.monotonic() + self.wanted.heartbeat_seconds
+                if self._place == before and self._is_told:
+                    bell.wait(max(0.0, min(self._beat_at - time.monotonic(), LOOK_SECONDS)))
+                yield from self._heartbeat(is_behind=is_late)
 
     def _beginning(self) -> Iterator[bytes]:
         """What comes before the first record."""
@@ -90,7 +93,7 @@ class Reader:
             with self.database.read() as tx:
                 begin, end = self._place, journal.horizon(tx, self.wanted.selection.kinds)
                 newest = max(journal.newest(tx), journal.horizon(tx, frozenset(Kind)))
-                missing = begin < end and self._was_cut(tx)
+                missing, self._horizon = begin < end and self._was_cut(tx), end
             if begin > newest:
                 self._place = newest
                 yield self._rendered([frames.gap(begin, newest, UNKNOWN_PLACE)])
@@ -103,7 +106,10 @@ class Reader:
         if task_id is None:
             return True
         task = tasks.get(tx, task_id)
-        return task is None or task.purged_at is not None or segments.following(tx, task_id, 0) is not None
+        if task is None or task.purged_at is not None or tasks.lost_its_log(tx, task):
+            return True
+        is_archived = segments.following(tx, task_id, 0) is not None
+        return is_archived and Kind.OUTPUT in self.wanted.selection.kinds
 
     def _snapshot(self) -> Iterator[bytes]:
         """The tasks that have not ended, each once, and then every record that is not in what was said of them."""
@@ -121,6 +127,8 @@ class Reader:
             self._known |= {task.id: seq for task, seq in picked}
             yield self._rendered([of_existing(task) for task, _ in picked])
             if len(page) < SNAPSHOT_TASKS:
+                with self.database.read() as tx:
+                    self._known_until = journal.latest(tx)
                 return
             behind = (page[-1][0].created_at, page[-1][0].id)
             self.check()
@@ -144,25 +152,36 @@ class Reader:
 
     def _stored(self, channel: Channel) -> Iterator[bytes]:
         """What the channel does not hold any more, page by page."""
-        selection, limit = self.wanted.selection, FIRST_ROWS
-        picker = self.hub.picker(selection)
-        while self._place < channel.floor:
+        selection, limit, states = self.wanted.selection, FIRST_ROWS, dict[str, State | None]()
+        while self._place < (floor := channel.floor):
+            began = self._place
             with self.database.read() as tx:
                 found, place = journal.all_after(
-                    tx, self._place, kinds=selection.kinds, task_id=selection.task_id, limit=limit
+                    tx, began, kinds=selection.read_kinds, task_id=selection.task_id, limit=limit
                 )
-                if len(found) < limit:
-                    place = max(place, journal.newest(tx))
-            facts = self.hub.facts_of(found)
+                if len(found) < limit:  # what was removed may have been the newest
+                    place = max(place, journal.newest(tx), floor)
+                end = journal.horizon(tx, selection.kinds)
+                was_cut = end > max(began, self._horizon) and self._was_cut(tx)
+            if was_cut:
+                yield self._rendered([frames.gap(began, end, REMOVED)])
+            self._horizon = max(end, self._horizon)
+            facts, before = self.hub.facts_of(found), {}
+            if selection.states:
+                before = self.hub.states_before(found, states)
+                states = _states_after(found, states | before)
             made = [of_record(record, facts[record.task_id]) for record in found if record.task_id in facts]
-            picked = self._fresh(picker.pick(made, facts))
+            size = sum(frame.size_bytes for frame in made)
+            picked = self._fresh(pick(selection, made, facts, before))
             yield self._rendered(newest_of_each(picked) if selection.rate_limit_ms else picked)
             self._place = place
-            size = sum(frame.size_bytes for frame in made)
+            yield from self._heartbeat(is_behind=True)
             limit = max(1, limit // 2) if size > HANDED_BYTES else min(2 * limit, PAGE_ROWS)
 
     def _fresh(self, found: list[Frame]) -> list[Frame]:
         """Without what the snapshot has told already. The same list when that is all of it."""
+        if self._place >= self._known_until:
+            self._known = {}
         if not self._known or not any(frame.record and frame.record.task_id in self._known for frame in found):
             return found
         return [frame for frame in found if self._is_fresh(frame)]
@@ -177,8 +196,20 @@ class Reader:
             return True
         return False
 
-    def _heartbeat(self) -> bytes:
-        return self._rendered([frames.heartbeat(self._place)])
+    def _heartbeat(self, *, is_behind: bool) -> Iterator[bytes]:
+        """Say that the connection lives, if it is time to; and at once that all is told that was there."""
+        now = time.monotonic()
+        if now < self._beat_at and (is_behind or self._is_told):
+            return
+        yield self._rendered([frames.heartbeat(self._place, is_behind=is_behind)])
+        self._beat_at = now + self.wanted.heartbeat_seconds
+        self._is_told = self._is_told or not is_behind
 
     def _rendered(self, made: list[Frame]) -> bytes:
         return rendered(made, self.form)
+
+
+def _states_after(found: Sequence[Record], states: dict[str, State | None]) -> dict[str, State | None]:
+    for record in found:
+        states[record.task_id] = state_after(record, states[record.task_id])
+    return states

@@ -50,7 +50,9 @@ def get_stream() -> Response:
 def open_websocket() -> Response:
     """Called for requests with `Upgrade: websocket`; werkzeug tells the two apart."""
     wanted, connection = _wanted(), _connection()
-    protocol, offered = handshake(request.headers, request.full_path)
+    protocol, offered = handshake(
+        request.headers, request.method, request.environ["SERVER_PROTOCOL"], request.full_path
+    )
     if connection is None:
         raise Refusal(501, "not_implemented", "this server carries no WebSocket; ask with Accept: text/event-stream")
     lasting.begin()

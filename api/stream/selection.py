@@ -39,6 +39,11 @@ class Selection:
     def kinds(self) -> frozenset[Kind]:
         return frozenset(kind for one in self.types for kind in KINDS[one])
 
+    @property
+    def read_kinds(self) -> frozenset[Kind]:
+        """What must be read to tell: who asks for states must see them change."""
+        return self.kinds | {Kind.STATE_CHANGE} if self.states else self.kinds
+
     def concerns(self, task: TaskFacts) -> bool:
         """Tell whether the task is one of those asked for, whatever its state."""
         if self.task_id is not None and task.id != self.task_id:

@@ -6,6 +6,7 @@ In one thread: what has come is read when there is time between two messages.
 from __future__ import annotations
 
 import contextlib
+import logging
 import re
 import socket
 import ssl
@@ -27,13 +28,16 @@ from wsproto.events import (
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
 from api.errors import Refusal
+from orchestrator.store.database import StoreUnavailable
+
+log = logging.getLogger(__name__)
 
 KEY = re.compile(r"[A-Za-z0-9+/]{22}==")
 READ_BYTES = 64 << 10
 MOST_HEARD_BYTES = 1 << 20
 """A reader has nothing to say; one that says so much is not listening."""
 NOTHING_TO_READ = (BlockingIOError, ssl.SSLWantReadError)
-GOING_AWAY, POLICY_VIOLATION = 1001, 1008
+GOING_AWAY, POLICY_VIOLATION, INTERNAL_ERROR = 1001, 1008, 1011
 
 
 class Closed(Exception):
@@ -61,15 +65,14 @@ class Socket:
     def listen(self) -> None:
         """Answer what has come: pings, and the other end's goodbye. Messages are passed over."""
         while (data := self._received()) is not None:
-            self._heard_bytes += len(data)
+            if not data:
+                raise Closed("the other end has hung up")
             try:
-                self._protocol.receive_data(data or None)
+                self._protocol.receive_data(data)
                 for event in self._protocol.events():
                     self._answer(event)
             except RemoteProtocolError as error:
                 raise Closed(str(error)) from error
-            if not data:
-                raise Closed("the other end has hung up")
             if self._heard_bytes > MOST_HEARD_BYTES:
                 self.close(POLICY_VIOLATION, "this stream only sends")
 
@@ -86,6 +89,11 @@ class Socket:
             with contextlib.suppress(OSError):
                 self._connection.setblocking(True)
 
+    def abandon(self) -> None:
+        """Say that something failed here; the other end may come back."""
+        with contextlib.suppress(Closed):
+            self.close(INTERNAL_ERROR, "the server failed; come back behind the last frame")
+
     def close(self, code: int, reason: str) -> None:
         """Say goodbye; raises `Closed`."""
         with contextlib.suppress(LocalProtocolError):
@@ -98,15 +106,17 @@ class Socket:
         elif isinstance(event, CloseConnection):
             self.send(self._protocol.send(event.response()))
             raise Closed("the other end said goodbye")
-        elif not isinstance(event, Message):
-            return
+        elif isinstance(event, Message):
+            self._heard_bytes += len(event.data)
 
 
-def handshake(headers: Headers, target: str) -> tuple[WSConnection, list[str]]:
+def handshake(headers: Headers, method: str, version: str, target: str) -> tuple[WSConnection, list[str]]:
     """Understand a request that wants to become a WebSocket; return it with the subprotocols that are offered.
 
     Raises `Refusal` (400, or 426 for another version of the protocol).
     """
+    if method != "GET" or version == "HTTP/1.0" or headers.get("Content-Length", "0") != "0":
+        raise _no_handshake(f"{method} of {version}; it is a GET of HTTP/1.1 without a body")
     if headers.get("Sec-WebSocket-Version") not in (None, "13"):
         message = "this server speaks version 13 of the WebSocket protocol; ask with that, or by SSE"
         versions = {"Sec-WebSocket-Version": "13"}
@@ -147,6 +157,12 @@ class WebSocketResponse(Response):
                 self._link.send(part)
         except Closed:
             pass
+        except StoreUnavailable as error:
+            log.warning("event stream cut: the store is away", extra={"error": str(error)})
+            self._link.abandon()
+        except Exception:  # there is no answer any more in which it could be told
+            log.exception("event stream cut")
+            self._link.abandon()
         finally:
             closing = getattr(self._messages, "close", None)
             if closing is not None:

@@ -116,6 +116,7 @@ tasks = sa.Table(
     sa.Index("tasks_by_name", "name", "id"),
     sa.Index("tasks_by_state", "state", "created_at", "id"),
     sa.Index("tasks_by_parent", "parent_id", "created_at", "id"),
+    sa.Index("tasks_living", "created_at", "id", **_where("finished_at IS NULL")),
     # The same lists of one owner; where the API is open nobody owns a task, and they cost nothing.
     sa.Index("tasks_by_owner", "owner", "created_at", "id", **_OWNED),
     sa.Index("tasks_by_owner_state", "owner", "state", "created_at", "id", **_OWNED),
@@ -210,6 +211,9 @@ records = sa.Table(
     sa.Column("transaction_id", sa.BigInteger, nullable=False, server_default="0"),
     sa.Index("records_by_sequence", "task_id", "last_seq", unique=True),
     sa.Index("records_by_commit", "transaction_id", "position"),
+    # The event stream of one task, and the state that it was in.
+    sa.Index("records_by_task", "task_id", "transaction_id", "position"),
+    sa.Index("state_changes", "task_id", "position", **_where("kind = 'state_change'")),
     sqlite_autoincrement=True,
 )
 

@@ -17,10 +17,8 @@ from orchestrator.placement import demand_of
 from orchestrator.states import TERMINAL, State
 from orchestrator.store import rows
 from orchestrator.store.matching import Matching, Query, belongs_to
-from orchestrator.store.tables import labels, tasks
+from orchestrator.store.tables import labels, log_segments, records, tasks
 from orchestrator.store.waiting import LISTED_COLUMNS, TASK_COLUMNS
-
-_LIVING = [state.value for state in State if state not in TERMINAL]
 
 
 class DuplicateTask(Exception):
@@ -132,7 +130,7 @@ def living(
     tx: sa.Connection, behind: tuple[datetime, str] | None, *, task_id: str | None, owner: str | None, limit: int
 ) -> list[tuple[ListedTask, int]]:
     """Tasks that have not ended, oldest first, each with its newest sequence number. `behind`: the last one before."""
-    query = sa.select(*LISTED_COLUMNS, tasks.c.next_seq).where(tasks.c.state.in_(_LIVING), *belongs_to(owner))
+    query = sa.select(*LISTED_COLUMNS, tasks.c.next_seq).where(tasks.c.finished_at.is_(None), *belongs_to(owner))
     if task_id is not None:
         query = query.where(tasks.c.id == task_id)
     if behind is not None:
@@ -140,6 +138,15 @@ def living(
         query = query.where(sa.tuple_(tasks.c.created_at, tasks.c.id) > sa.tuple_(created_at, sa.literal(behind[1])))
     page = tx.execute(query.order_by(tasks.c.created_at, tasks.c.id).limit(limit)).mappings()
     return [(rows.listed_task({name: row[name] for name in rows.LISTED}), row["next_seq"] - 1) for row in page]
+
+
+def lost_its_log(tx: sa.Connection, task: Task) -> bool:
+    """True when what an ended task has printed is neither in the store nor archived: its retention is over."""
+    if not task.is_terminal or not task.output_bytes:
+        return False
+    of_task = sa.select(records.c.position).where(records.c.task_id == task.id, records.c.kind == Kind.OUTPUT.value)
+    archived = sa.select(log_segments.c.key).where(log_segments.c.task_id == task.id)
+    return tx.scalar(sa.select(~of_task.exists() & ~archived.exists())) is True
 
 
 def exists(tx: sa.Connection, task_id: str, *, owner: str | None) -> bool:

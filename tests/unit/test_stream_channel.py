@@ -6,8 +6,7 @@ import threading
 from datetime import UTC, datetime
 
 from api.stream.frames import SSE, Frame, of_record
-from api.stream.hub import HANDED_BYTES, Batch, Channel
-from api.stream.picking import Picker
+from api.stream.hub import HANDED_BYTES, MOST_WAITING_BYTES, Batch, Channel
 from api.stream.selection import Selection
 from orchestrator.journal import Place
 from orchestrator.models import Kind, Record, TaskFacts
@@ -22,12 +21,12 @@ def output(position: int, size: int = 10) -> Frame:
     return of_record(Record(position, "t", 1, position, position, AT, Kind.OUTPUT, "stdout", {}, data), TASK)
 
 
-def channel(selection: Selection = Selection(), interval_seconds: float = 0.0) -> Channel:  # noqa: B008 - frozen
-    return Channel(Picker(selection, lambda _record: None), interval_seconds, Place(0, 0))
+def channel(*, rate_limit_ms: int = 0) -> Channel:
+    return Channel(Selection(rate_limit_ms=rate_limit_ms), Place(0, 0))
 
 
 def offer(one: Channel, *frames: Frame, end: int, kept_bytes: int = PLENTY) -> None:
-    one.offer(frames, {"t": TASK}, Place(0, end), kept_bytes)
+    one.offer(frames, Place(0, end), kept_bytes)
 
 
 def read(one: Channel, position: int) -> tuple[list[int], int] | None:
@@ -54,9 +53,9 @@ def test_a_reader_may_begin_within_a_batch() -> None:
 
 
 def test_the_place_moves_over_what_nobody_asked_for_and_no_bell_rings() -> None:
-    one, bell = channel(Selection(types=frozenset({"metrics"}))), threading.Event()
+    one, bell = channel(), threading.Event()
     one.bells = frozenset({bell})
-    offer(one, output(1), end=1)
+    offer(one, end=1)
     assert read(one, 0) == ([], 1)
     assert not bell.is_set()
 
@@ -71,7 +70,7 @@ def test_a_batch_rings_the_bell_of_each_reader() -> None:
 def test_what_does_not_fit_is_dropped_and_its_readers_are_sent_to_the_store() -> None:
     one = channel()
     for number in range(1, 11):
-        offer(one, output(number, 1000), end=number, kept_bytes=4000)
+        offer(one, output(number, 1000), end=number, kept_bytes=9000)
     assert read(one, 0) is None
     assert read(one, 7) is None
     assert read(one, one.floor.position) == ([9, 10], 10)
@@ -80,14 +79,28 @@ def test_what_does_not_fit_is_dropped_and_its_readers_are_sent_to_the_store() ->
 def test_a_reader_that_is_behind_gets_a_bounded_part_at_once() -> None:
     one = channel()
     for number in range(1, 11):
-        offer(one, output(number, HANDED_BYTES // 2), end=number)
-    part = read(one, 0)
-    assert part == ([1, 2], 2)
+        offer(one, output(number, HANDED_BYTES // 6), end=number)
+    assert read(one, 0) == ([1, 2], 2)
     assert read(one, 2) == ([3, 4], 4)
 
 
+def test_what_came_at_once_is_given_in_bounded_parts() -> None:
+    one = channel()
+    offer(one, *(output(number, HANDED_BYTES // 6) for number in range(1, 11)), end=12)
+    assert read(one, 0) == ([1, 2], 2)
+    assert read(one, 9) == ([10], 12)
+
+
+def test_more_than_can_be_held_back_is_given_before_its_time() -> None:
+    one = channel(rate_limit_ms=3_600_000)
+    offer(one, output(1), end=1)
+    for number in range(2, 12):
+        offer(one, output(number, MOST_WAITING_BYTES // 24), end=number)
+    assert read(one, 1) != ([], 1)
+
+
 def test_within_an_interval_nothing_is_given_and_the_place_waits_with_it() -> None:
-    one = channel(interval_seconds=3600)
+    one = channel(rate_limit_ms=3_600_000)
     offer(one, output(1), end=1)
     assert read(one, 0) == ([1], 1)
     offer(one, output(2), end=2)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from api.stream.frames import Frame, of_record
-from api.stream.picking import Picker, newest_of_each
+from api.stream.picking import newest_of_each, pick
 from api.stream.selection import Selection
 from orchestrator.models import Kind, Record, TaskFacts
 from orchestrator.states import State
@@ -34,7 +34,7 @@ def places(frames: Sequence[Frame]) -> list[int]:
 
 
 def picked(selection: Selection, frames: Sequence[Frame], before: State | None = None) -> list[int]:
-    return places(Picker(selection, lambda _record: before).pick(frames, TASKS))
+    return places(pick(selection, frames, TASKS, dict.fromkeys(TASKS, before)))
 
 
 @pytest.mark.parametrize(

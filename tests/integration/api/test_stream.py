@@ -13,6 +13,7 @@ from orchestrator import clock
 from orchestrator.models import Kind, NewRecord
 from orchestrator.product import Product
 from orchestrator.services.archive import archive_task
+from orchestrator.services.expire import forget
 from orchestrator.services.purge import purge
 from orchestrator.services.submit import submit
 from tests.integration.api.events import PATH, EventReader, output_of, states_of
@@ -233,7 +234,7 @@ def test_who_comes_back_after_records_were_removed_is_told_so(
     host.exit(host.run(given(product, "kept")))
     purge(product, "purged")
     reader = EventReader(server, after="0").ready()
-    (gap,) = [one for one in reader.told if one["type"] == "gap"]
+    (gap,) = [one for one in reader.told if one["type"] == "gap" and "task_id" not in one]
     reader.close()
     assert gap["from"] == "0-0"
     assert gap["to"] != "0-0"
@@ -249,6 +250,39 @@ def test_who_comes_back_after_records_were_removed_is_told_so(
     fresh = EventReader(server, after=reader.cursor).ready()
     assert fresh.told == []
     fresh.close()
+
+
+def test_who_asks_for_states_hears_of_other_things_in_these_states_alone(
+    server: LiveServer, product: Product, host: BuildHost
+) -> None:
+    given(product, "stateful")
+    live = EventReader(server, filter="output", state="running", task_id="stateful").ready()
+    early = EventReader(server, filter="output", state="staging,provisioning", task_id="stateful").ready()
+    claim = host.run("stateful")
+    host.say(claim, "while it runs\n")
+    host.end_command(claim)
+    host.say(claim, "while it is completing\n")
+    live.until("the output", lambda frames: output_of(frames, "stateful"))
+    again = EventReader(server, filter="output", state="running", task_id="stateful", after="0").ready()
+    for reader in (live, again):
+        assert output_of(reader.told, "stateful") == "while it runs\n"
+        assert {one["type"] for one in reader.told} == {"output"}
+    assert early.told == []
+    for reader in (live, again, early):
+        reader.close()
+
+
+def test_a_reader_goes_on_after_the_newest_records_were_removed(
+    server: LiveServer, product: Product, host: BuildHost
+) -> None:
+    host.exit(host.run(given(product, "forgotten")))
+    first = EventReader(server, label_only="this", exclude_preexisting="true").ready()
+    forget(product, "forgotten")
+    second = EventReader(server, label_only="this", exclude_preexisting="true").ready()
+    given(product, "after-it", labels={"only": "this"})
+    for reader in (first, second):
+        reader.until_state("after-it", "pending")
+        reader.close()
 
 
 def test_an_archived_log_is_a_gap_in_the_stream(server: LiveServer, product: Product, host: BuildHost) -> None:

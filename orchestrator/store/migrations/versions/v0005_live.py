@@ -36,6 +36,16 @@ def upgrade() -> None:
         sa.Column("position", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("kind"),
     )
+    op.create_index("records_by_task", "records", ["task_id", "transaction_id", "position"])
+    op.create_index("state_changes", "records", ["task_id", "position"], **_where("kind = 'state_change'"))
+    op.create_index("tasks_living", "tasks", ["created_at", "id"], **_where("finished_at IS NULL"))
+    # What was archived or removed before was not noted: it may reach as far as the newest record.
+    for kind in ("output", "system", "event", "artifact", "gap"):
+        op.execute(
+            f"INSERT INTO horizons SELECT '{kind}', max(transaction_id), max(position) FROM records "  # noqa: S608
+            "HAVING max(position) IS NOT NULL AND (EXISTS (SELECT 1 FROM log_segments) "
+            "OR EXISTS (SELECT 1 FROM tasks WHERE purged_at IS NOT NULL))"
+        )
     op.create_table(
         "webhooks",
         sa.Column("id", sa.String(), nullable=False),
@@ -83,6 +93,9 @@ def downgrade() -> None:
     op.drop_table("deliveries")
     op.drop_table("webhooks")
     op.drop_table("horizons")
+    op.drop_index("tasks_living", "tasks")
+    op.drop_index("state_changes", "records")
+    op.drop_index("records_by_task", "records")
     for name in ("told_position", "told_transaction_id"):
         op.drop_column("installation", name)
     for name in ("disk_peak_bytes", "memory_peak_bytes", "cpu_seconds"):
