@@ -325,7 +325,7 @@ class Record:
     stream: str | None
     body: dict[str, Any]
     data: bytes | None
-    transaction_id: int = 0
+    transaction_id: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

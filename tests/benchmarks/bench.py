@@ -25,6 +25,7 @@ from tests.benchmarks import (
     placement,
     rest,
     servers,
+    streams,
     throughput,
 )
 from tests.benchmarks.stack import BenchmarkFailed, Stack, running_stack
@@ -57,6 +58,7 @@ TOPICS: dict[str, Topic] = {
 # These need no running product: they fill stores of their own, or start one with settings of its own.
 STORE_TOPICS: dict[str, StoreTopic] = {
     "agent": agent.around_the_command_line,
+    "streams": streams.many_readers,
     "placement": placement.rounds,
     "listing": listing.pages,
     "access": access.requests,
