@@ -16,6 +16,7 @@ from collections import Counter
 
 LOOKED_AT = 100
 """Readers whose delays are taken: what the others read is only counted."""
+QUIET_SECONDS = 2.0
 _INSTANT = re.compile(rb"@(\d{19})@")
 
 
@@ -72,14 +73,13 @@ def read(readers: list[Reader]) -> dict[str, object]:
         selector.register(sys.stdin, selectors.EVENT_READ)
         for reader in readers:
             selector.register(reader.socket, selectors.EVENT_READ, reader)
-        while True:
-            for key, _ in selector.select():
-                if key.data is None:
-                    return {
-                        "delays_ms": delays,
-                        "instants": dict(Counter(got[one] for one in looked_at)),
-                        "bytes": total_bytes,
-                    }
+        is_over = False
+        while (ready := selector.select(QUIET_SECONDS if is_over else None)) or not is_over:
+            for key, _ in ready:
+                if key.data is None:  # from now on until nothing is on its way any more
+                    is_over = True
+                    selector.unregister(sys.stdin)
+                    continue
                 data = key.data.socket.recv(1 << 18)
                 if not data:
                     raise SystemExit("the server hung up on a reader")
@@ -92,6 +92,7 @@ def read(readers: list[Reader]) -> dict[str, object]:
                     key.data.rest = whole[matches[-1].end() if matches else 0 :][-21:]
                     got[key.data] += len(found)
                     delays += [(now - int(one)) / 1e6 for one in found]
+    return {"delays_ms": delays, "instants": dict(Counter(got[one] for one in looked_at)), "bytes": total_bytes}
 
 
 if __name__ == "__main__":
