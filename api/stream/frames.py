@@ -47,16 +47,25 @@ class Frame:
         self._json = b""
 
     @property
+    def is_settled(self) -> bool:
+        return self._body is None
+
+    @property
     def json(self) -> bytes:
-        """Made once. What is no character (a lone surrogate) must not cut every reader off."""
-        body, self._body = self._body, None
-        if body is not None:
-            cursor = cursor_text(self.place) if self.place is not None else None
-            text = json.dumps({"id": cursor, "type": self.type, **body}, ensure_ascii=False)
-            self._json = text.encode("utf-8", "replace")
-            if self.record is not None:
-                self.record = replace(self.record, data=None)
+        if not self.is_settled:
+            self.settle()
         return self._json
+
+    def settle(self) -> None:
+        """Make its JSON, and let go of what that is made of. By the thread that made the frame, before another sees it.
+
+        What is no character (a lone surrogate) must not cut every reader off.
+        """
+        cursor = cursor_text(self.place) if self.place is not None else None
+        text = json.dumps({"id": cursor, "type": self.type, **(self._body or {})}, ensure_ascii=False)
+        self._json, self._body = text.encode("utf-8", "replace"), None
+        if self.record is not None:
+            self.record = replace(self.record, data=None)
 
     def sse(self) -> bytes:
         """JSON holds no raw line end, so one `data:` line is enough. Without an `id:` a reader's cursor stays."""

@@ -121,6 +121,9 @@ class Channel:
         return max(0.0, self._pushed_at + self._interval - time.monotonic()) if self._waiting else float("inf")
 
     def _push(self, frames: list[Frame], end: Place, kept_bytes: int) -> None:
+        for frame in frames:
+            if not frame.is_settled:  # another channel may have given it already
+                frame.settle()
         with self._lock:
             self.place = end
             if not frames:

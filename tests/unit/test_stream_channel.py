@@ -110,6 +110,15 @@ def test_within_an_interval_nothing_is_given_and_the_place_waits_with_it() -> No
     assert read(one, 1) == ([], 1)
 
 
+def test_what_readers_are_given_is_rendered_already_so_that_none_sees_it_half_made() -> None:
+    one, frame = channel(), output(1)
+    offer(one, frame, end=1)
+    assert frame.is_settled
+    assert frame.record is not None
+    assert frame.record.data is None
+    assert b'"bytes": 10' in frame.sse()
+
+
 def test_a_batch_is_rendered_once_for_all_its_readers() -> None:
     batch = Batch([output(1), output(2)], Place(0, 2))
     assert batch.rendered(SSE) is batch.rendered(SSE)
