@@ -126,7 +126,10 @@ export function taskPage({ taskId, query }) {
     }
   }
 
-  /** The state changes from before the stream began, read also while there is none. An agent's own events, which may be many, are passed over. */
+  /**
+   * The state changes from before the stream began, read also while there is none. An agent's own events, which may be
+   * many, are passed over.
+   */
   async function readJournal() {
     try {
       const response = await send(taskPath(taskId, "logs"), { query: EVENTS, signal: closing.signal });
