@@ -24,6 +24,9 @@ export class LogConnection {
   #cursor = null;
   #failures = 0;
   #end = null;
+  #silence = null;
+  #rest = null;
+  #isLetGo = false;
 
   /**
    * `attempt`: a number, "all", or null for the latest and what follows it. `authorization`: a header's value or null.
@@ -46,6 +49,7 @@ export class LogConnection {
   async run() {
     this.#tell("connecting");
     while (!this.#stop.signal.aborted) {
+      await this.#rest?.over;
       let [message, pauseMs] = [LOST, 0];
       try {
         await this.#read();
@@ -60,6 +64,10 @@ export class LogConnection {
         this.#tell("ended", { end: this.#end });
         return;
       }
+      if (this.#isLetGo) {
+        this.#isLetGo = false;
+        continue;
+      }
       this.#tell("lost", { message });
       await this.#ports.pause(pauseMs || this.#backoffMs());
     }
@@ -68,6 +76,22 @@ export class LogConnection {
   /** Read no more; nothing is told from now on. */
   close() {
     this.#stop.abort();
+    this.wake();
+  }
+
+  /** Nobody looks: let go of the connection, of which a browser opens only six to one server, until `wake`. */
+  rest() {
+    if (this.#rest || this.#end) return;
+    let wake;
+    this.#rest = { over: new Promise((resolve) => (wake = resolve)), wake: () => wake() };
+    this.#isLetGo = true;
+    this.#silence?.abort();
+  }
+
+  /** Go on behind the last record. */
+  wake() {
+    this.#rest?.wake();
+    this.#rest = null;
   }
 
   #tell(state, { status = null, message = "", end = null } = {}) {
@@ -79,6 +103,7 @@ export class LogConnection {
     if (this.#authorization) headers.Authorization = this.#authorization;
     if (this.#cursor !== null) headers["Last-Event-ID"] = this.#cursor;
     const silence = new Silence(this.#stop.signal);
+    this.#silence = silence;
     try {
       const { fetch } = this.#ports;
       const response = await fetch(this.#address, { headers, cache: "no-store", signal: silence.signal });
@@ -164,6 +189,10 @@ class Silence {
   broken() {
     clearTimeout(this.#timer);
     this.#timer = setTimeout(this.#abort, SILENCE_MS);
+  }
+
+  abort() {
+    this.#abort();
   }
 
   end() {

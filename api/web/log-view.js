@@ -20,6 +20,8 @@ const policy = globalThis.trustedTypes?.createPolicy("sandbox-worker", {
   },
 });
 
+/** A hidden tab lets go of its log after so long. */
+const HIDDEN_MS = 30_000;
 const SEARCH_AFTER_MS = 120;
 const GOING_MS = 1500;
 const LEAST_COLUMNS = 20;
@@ -85,6 +87,12 @@ class LogPanel {
   #searchTimer = null;
   #isDestroyed = false;
   #goingUntil = 0;
+  #hiding = null;
+  #onVisibility = () => {
+    clearTimeout(this.#hiding);
+    if (document.hidden) this.#hiding = setTimeout(() => this.#worker.postMessage({ do: "rest" }), HIDDEN_MS);
+    else this.#worker.postMessage({ do: "wake" });
+  };
 
   constructor(options) {
     this.#options = { onState: () => {}, ...options };
@@ -97,6 +105,7 @@ class LogPanel {
       this.#say(`The log's worker has failed (${message ?? "it did not start"}): reload the page.`, "bad");
     };
     document.addEventListener("selectionchange", this.#onSelection);
+    document.addEventListener("visibilitychange", this.#onVisibility);
     this.#observer = new ResizeObserver(() => requestAnimationFrame(() => this.#measure()));
     this.#observer.observe(this.#viewport);
     this.open(options.attempt ?? null);
@@ -137,6 +146,8 @@ class LogPanel {
     this.#worker.terminate();
     this.#observer.disconnect();
     document.removeEventListener("selectionchange", this.#onSelection);
+    document.removeEventListener("visibilitychange", this.#onVisibility);
+    clearTimeout(this.#hiding);
     this.element.remove();
   }
 

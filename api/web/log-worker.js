@@ -84,6 +84,14 @@ class View {
     this.#connection.close();
   }
 
+  rest() {
+    this.#connection.rest();
+  }
+
+  wake() {
+    this.#connection.wake();
+  }
+
   show(wanted) {
     const { stream, width } = wanted;
     const isOther = stream !== this.#wanted.stream;

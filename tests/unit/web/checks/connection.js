@@ -148,3 +148,48 @@ check("nothing is told after it was closed", async () => {
   await ended;
   equal(states, ["connecting", "live"]);
 });
+
+check("a log that nobody looks at lets go of its connection, and goes on behind the last record", async () => {
+  const [records, requests, states] = [[], [], []];
+  let letGo;
+  const released = new Promise((resolve) => (letGo = resolve));
+  const endless = (signal) =>
+    new Response(
+      new ReadableStream({
+        start(controller) {
+          controller.enqueue(new TextEncoder().encode(line(1)));
+          signal.addEventListener("abort", () => {
+            controller.error(new TypeError("aborted"));
+            letGo();
+          });
+        },
+      }),
+    );
+  const connection = new LogConnection(
+    LOG,
+    {
+      onRecord: (name, body) => {
+        records.push(body.seq);
+        if (body.seq === 1) connection.rest();
+      },
+      onState: ({ state }) => states.push(state),
+    },
+    {
+      fetch: async (address, { headers, signal }) => {
+        requests.push(headers["Last-Event-ID"] ?? null);
+        return requests.length === 1 ? endless(signal) : streamed([line(2), END]);
+      },
+      pause: async () => {},
+      turn: async () => {},
+      now: () => performance.now(),
+    },
+  );
+  const ran = connection.run();
+  await released;
+  equal(requests, [null]);
+  connection.wake();
+  await ran;
+  equal(records, [1, 2]);
+  equal(requests, [null, "1"]);
+  equal(states, ["connecting", "live", "live", "ended"]);
+});
