@@ -20,7 +20,7 @@ ALWAYS_DENIED: tuple[Network, ...] = tuple(
     for one in (
         "0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3", "100.100.100.200/32", "168.63.129.16/32",
         "192.0.0.0/24", "::/96", "fe80::/10", "ff00::/8", "fd00:ec2::/32", "fd20:ce::254/128",
-        "64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32", "::ffff:0:0/96",
+        "64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32", "::ffff:0:0/96", "::ffff:0:0:0/96",
     )
 )  # fmt: skip
 """Loopback, unspecified, link-local, multicast, reserved, metadata services, and IPv6 spellings of IPv4."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
+from urllib.parse import urlsplit
 
 from orchestrator.outcomes import Outcome
 from orchestrator.states import TERMINAL, State
@@ -349,6 +350,13 @@ class Webhook:
     failing_since: datetime | None = None
     disabled_at: datetime | None = None
     disabled_reason: str | None = None
+
+    @property
+    def origin(self) -> str:
+        """Scheme, host and port: who is at the other end, whatever the address within."""
+        parts = urlsplit(self.url)
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        return f"{parts.scheme}://{(parts.hostname or '').rstrip('.')}:{port}"
 
 
 class DeliveryState(StrEnum):

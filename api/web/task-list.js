@@ -10,6 +10,7 @@ import { getJson } from "./server.js";
 import { GROUPS, isTerminal, stateBadge } from "./states.js";
 import { Throttle } from "./throttle.js";
 import { age, lasted } from "./times.js";
+import { onTokenChange } from "./token.js";
 
 const PAGE = 100;
 const RELOADED = 200;
@@ -19,7 +20,14 @@ const EVERY_MS = 5000;
 /** Why a task waits, and that its agent asks something, may change without a change of state. */
 
 /** What was shown last, so that coming back from a task finds the list as it was. */
-let kept = { address: null, tasks: [], total: 0, scrollY: 0, focused: null };
+const NOTHING_KEPT = { address: null, tasks: [], total: 0, scrollY: 0, focused: null };
+let kept = NOTHING_KEPT;
+let tokens = 0;
+/** What one token may see is not shown under another. */
+onTokenChange(() => {
+  tokens += 1;
+  kept = NOTHING_KEPT;
+});
 
 export function taskList({ query }) {
   const filter = filterOf(query);
@@ -28,6 +36,8 @@ export function taskList({ query }) {
   let total = 0;
   let isLoaded = false;
   let loading = new AbortController();
+  let wanted = PAGE;
+  const token = tokens;
 
   const chips = GROUPS.map((group) => stateChip(group, filter, changed));
   const labelChips = element("div", { class: "chips" });
@@ -131,7 +141,7 @@ export function taskList({ query }) {
       const seen = new Set(found.tasks.map((one) => one.id));
       const older =
         found.has_more && last ? tasks.filter((one) => one.created_at <= last.created_at && !seen.has(one.id)) : [];
-      put([...found.tasks, ...older], found.total_count);
+      put([...found.tasks, ...older].slice(0, Math.max(wanted, RELOADED)), found.total_count);
     } catch (error) {
       failed(error, () => reload.ask());
     }
@@ -143,6 +153,7 @@ export function taskList({ query }) {
       const found = await page(PAGE, tasks.length);
       const seen = new Set(tasks.map((one) => one.id));
       put([...tasks, ...found.tasks.filter((one) => !seen.has(one.id))], found.total_count);
+      wanted = tasks.length;
     } catch (error) {
       failed(error, loadMore);
     } finally {
@@ -251,7 +262,9 @@ export function taskList({ query }) {
 
   const isBack = kept.address === addressOfFilter(filter);
   if (isBack) {
-    ({ tasks, total } = kept);
+    total = kept.total;
+    tasks = kept.tasks.slice(0, RELOADED); // nobody has told of changes of the others meanwhile
+    wanted = tasks.length;
     isLoaded = true;
     const { scrollY: top, focused } = kept;
     requestAnimationFrame(() => {
@@ -272,7 +285,7 @@ export function taskList({ query }) {
     },
     close() {
       const focused = document.activeElement?.closest?.("tr")?.dataset.task ?? null;
-      kept = { address: addressOfFilter(filter), tasks, total, scrollY, focused };
+      if (token === tokens) kept = { address: addressOfFilter(filter), tasks, total, scrollY, focused };
       stream?.close();
       reload.stop();
       loading.abort();

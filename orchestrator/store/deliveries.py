@@ -29,7 +29,7 @@ def add(tx: sa.Connection, new: Sequence[NewDelivery], at: datetime) -> int:
     by_webhook: defaultdict[str, list[NewDelivery]] = defaultdict(list)
     for one in new:
         by_webhook[one.webhook_id].append(one)
-    waiting = _waiting_of_failing(tx, list(by_webhook))
+    waiting = _waiting(tx, list(by_webhook))
     values = []
     for webhook_id in sorted(by_webhook):  # in one order: two who tell must not wait for each other
         first = webhooks.take_numbers(tx, webhook_id, len(by_webhook[webhook_id]))
@@ -50,16 +50,13 @@ def _told(one: NewDelivery) -> dict[str, str]:
 def _fate(at: datetime, *, waits: bool) -> dict[str, object]:
     if waits:
         return {"state": DeliveryState.WAITING.value, "next_at": at, "last_error": None}
-    why = f"not tried: {MOST_WAITING:,} deliveries of this webhook wait already, and its receiver fails"
+    why = f"not tried: {MOST_WAITING:,} deliveries of this webhook wait already: its receiver is slow, or fails"
     return {"state": DeliveryState.FAILED.value, "next_at": None, "last_error": why}
 
 
-def _waiting_of_failing(tx: sa.Connection, ids: Collection[str]) -> Counter[str]:
-    """Counted where something fails only: elsewhere they do not pile up."""
-    failing = sa.select(webhook_table.c.id).where(
-        webhook_table.c.id.in_(ids), webhook_table.c.failing_since.is_not(None)
-    )
-    query = sa.select(deliveries.c.webhook_id, sa.func.count()).where(_WAITS, deliveries.c.webhook_id.in_(failing))
+def _waiting(tx: sa.Connection, ids: Collection[str]) -> Counter[str]:
+    """Counted for each: a receiver that is slow, or fails now and then, lets them pile up, too."""
+    query = sa.select(deliveries.c.webhook_id, sa.func.count()).where(_WAITS, deliveries.c.webhook_id.in_(ids))
     return Counter({row[0]: int(row[1]) for row in tx.execute(query.group_by(deliveries.c.webhook_id))})
 
 
@@ -77,9 +74,9 @@ def find(tx: sa.Connection, webhook_id: str, *, limit: int, offset: int) -> tupl
 
 
 def due(
-    tx: sa.Connection, at: datetime, *, without_urls: Collection[str], without_owners: Collection[str], limit: int
+    tx: sa.Connection, at: datetime, *, without_origins: Collection[str], without_owners: Collection[str], limit: int
 ) -> list[tuple[Delivery, Webhook]]:
-    """What is to be sent at `at`, what has waited longest first, except to these URLs and for these owners."""
+    """What is to be sent at `at`, what has waited longest first, except to these origins and for these owners."""
     owner = webhook_table.c.owner
     query = (
         sa.select(*_COLUMNS)
@@ -88,8 +85,8 @@ def due(
         .order_by(deliveries.c.next_at)
         .limit(limit)
     )
-    if without_urls:
-        query = query.where(webhook_table.c.url.not_in(without_urls))
+    if without_origins:
+        query = query.where(webhook_table.c.origin.not_in(without_origins))
     if without_owners:
         query = query.where(sa.or_(owner.is_(None), owner.not_in(without_owners)))
     found = [_delivery(row) for row in tx.execute(query).mappings()]

@@ -330,6 +330,7 @@ webhooks = sa.Table(
     sa.Column("owner", sa.String),
     sa.Column("created_by", sa.String),
     sa.Column("url", sa.String, nullable=False),
+    sa.Column("origin", sa.String, nullable=False),
     sa.Column("events", sa.JSON, nullable=False),
     sa.Column("labels", sa.JSON, nullable=False),
     sa.Column("secret", sa.String, nullable=False),
@@ -360,6 +361,7 @@ deliveries = sa.Table(
     sa.Column("last_error", sa.String),
     sa.Column("last_milliseconds", sa.Integer),
     sa.Index("deliveries_due", "next_at", **_where("next_at IS NOT NULL")),
+    sa.Index("deliveries_waiting", "webhook_id", **_where("next_at IS NOT NULL")),
 )
 
 tokens = sa.Table(

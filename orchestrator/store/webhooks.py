@@ -63,7 +63,7 @@ def move_told(tx: sa.Connection, before: Place, to: Place) -> bool:
 def insert(tx: sa.Connection, one: Webhook) -> None:
     """Store a new webhook, after `begin_telling`."""
     values: dict[str, Any] = {name.name: getattr(one, name.name) for name in fields(Webhook)}
-    tx.execute(webhooks.insert().values({**values, "events": list(one.events)}))
+    tx.execute(webhooks.insert().values({**values, "events": list(one.events), "origin": one.origin}))
 
 
 def get(tx: sa.Connection, webhook_id: str, *, for_update: bool = False) -> Webhook | None:

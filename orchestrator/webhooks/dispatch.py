@@ -69,7 +69,7 @@ class Dispatcher:
             with self._database.read() as tx:
                 # As many as there are threads: some may be under way already.
                 found = deliveries.due(
-                    tx, self._now(), without_urls=closed.urls, without_owners=closed.owners, limit=2 * THREADS
+                    tx, self._now(), without_origins=closed.origins, without_owners=closed.owners, limit=2 * THREADS
                 )
             begun += sum(self._begin(delivery, webhook) for delivery, webhook in found)
         return begun
@@ -77,7 +77,7 @@ class Dispatcher:
     def _begin(self, delivery: Delivery, webhook: Webhook) -> bool:
         key = (delivery.webhook_id, delivery.number)
         with self._lock:
-            if not self._lanes.enter(key, webhook.url, webhook.owner):
+            if not self._lanes.enter(key, webhook.origin, webhook.owner):
                 return False
         self._pool.submit(self._deliver, delivery, webhook)
         return True
@@ -120,6 +120,8 @@ def conclude(database: Database, delivery: Delivery, tried: Tried, at: datetime,
         found = deliveries.get(tx, delivery.webhook_id, delivery.number)
         if webhook is None or found is None:  # deleted meanwhile
             return
+        if (found.next_at, found.tries) != (delivery.next_at, delivery.tries):
+            return  # another one was faster, or it is to be sent again
         decided = verdict(webhook, found, tried, at, chance=chance)
         deliveries.note(tx, found, tried, decided, at)
         if decided.state is DeliveryState.DELIVERED:

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 THREADS = 16
-AT_ONCE_TO_URL = 4
+AT_ONCE_TO_ORIGIN = 4
 AT_ONCE_TO_SLOW = 8
 """To all receivers together that took longer than `SLOW_SECONDS` the last time."""
 AT_ONCE_FOR_OWNER = 8
@@ -22,7 +22,7 @@ Key = tuple[str, int]
 class Closed:
     """To whom nothing is sent just now."""
 
-    urls: frozenset[str]
+    origins: frozenset[str]
     owners: frozenset[str]
 
 
@@ -46,33 +46,33 @@ class Lanes:
         return self.closed()
 
     def closed(self) -> Closed:
-        urls = Counter(url for url, _ in self._under_way.values())
+        origins = Counter(origin for origin, _ in self._under_way.values())
         owners = Counter(owner for _, owner in self._under_way.values() if owner is not None)
-        full = {url for url, count in urls.items() if count >= AT_ONCE_TO_URL}
-        if sum(url in self._slow for url, _ in self._under_way.values()) >= AT_ONCE_TO_SLOW:
+        full = {origin for origin, count in origins.items() if count >= AT_ONCE_TO_ORIGIN}
+        if sum(origin in self._slow for origin, _ in self._under_way.values()) >= AT_ONCE_TO_SLOW:
             full.update(self._slow)
         return Closed(frozenset(full), frozenset(one for one, count in owners.items() if count >= AT_ONCE_FOR_OWNER))
 
-    def enter(self, key: Key, url: str, owner: str | None) -> bool:
+    def enter(self, key: Key, origin: str, owner: str | None) -> bool:
         """Begin to send; false when it is under way already, or has to wait."""
         closed = self.closed()
         if (
             key in self._under_way
             or key in self._ended
             or not self.free
-            or url in closed.urls
+            or origin in closed.origins
             or owner in closed.owners
         ):
             return False
-        self._under_way[key] = (url, owner)
+        self._under_way[key] = (origin, owner)
         return True
 
     def leave(self, key: Key, seconds: float) -> None:
         """It took so long."""
-        url, _ = self._under_way.pop(key)
+        origin, _ = self._under_way.pop(key)
         self._ended.add(key)
-        self._slow.pop(url, None)
+        self._slow.pop(origin, None)
         if seconds > SLOW_SECONDS:
-            self._slow[url] = None
+            self._slow[origin] = None
             if len(self._slow) > MOST_SLOW:
                 del self._slow[next(iter(self._slow))]

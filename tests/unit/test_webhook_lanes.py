@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from orchestrator.webhooks import lanes
-from orchestrator.webhooks.lanes import AT_ONCE_FOR_OWNER, AT_ONCE_TO_SLOW, AT_ONCE_TO_URL, THREADS, Closed, Lanes
+from orchestrator.webhooks.lanes import AT_ONCE_FOR_OWNER, AT_ONCE_TO_ORIGIN, AT_ONCE_TO_SLOW, THREADS, Closed, Lanes
 
 
 def entered(lane: Lanes, count: int, url: str = "u{}", owner: str | None = None, webhook: str = "wh") -> int:
@@ -35,7 +35,7 @@ def test_what_was_due_when_it_was_looked_at_and_has_ended_since_waits_for_the_ne
 
 def test_one_url_is_sent_a_few_at_once_by_whatever_webhooks() -> None:
     lane = Lanes()
-    assert entered(lane, 3, "same") + entered(lane, 3, "same", webhook="another") == AT_ONCE_TO_URL
+    assert entered(lane, 3, "same") + entered(lane, 3, "same", webhook="another") == AT_ONCE_TO_ORIGIN
     assert lane.closed() == Closed(frozenset({"same"}), frozenset())
     assert lane.enter(("wh", 99), "other", None)
 
@@ -54,10 +54,10 @@ def test_slow_receivers_share_half_the_threads_until_they_are_fast() -> None:
         lane.leave(("wh", number), 9.0)
     lane.look()
     assert entered(lane, THREADS) == AT_ONCE_TO_SLOW
-    assert lane.closed().urls == {f"u{number}" for number in range(THREADS)}
+    assert lane.closed().origins == {f"u{number}" for number in range(THREADS)}
     assert lane.enter(("fast", 1), "fast", None)
     lane.leave(("wh", 0), 0.1)
-    assert "u0" not in lane.look().urls
+    assert "u0" not in lane.look().origins
     assert lane.enter(("wh", 0), "u0", None)
 
 

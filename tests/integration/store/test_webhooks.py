@@ -30,6 +30,7 @@ from orchestrator.store.tables import deliveries as delivery_table
 from orchestrator.store.tables import records as record_table
 from orchestrator.webhooks import dispatch, telling
 from orchestrator.webhooks.dispatch import Dispatcher
+from orchestrator.webhooks.lanes import AT_ONCE_TO_ORIGIN
 from orchestrator.webhooks.notifier import Notifier
 from orchestrator.webhooks.retrying import DEAD, GONE, Tried
 from orchestrator.webhooks.telling import Teller
@@ -449,7 +450,8 @@ def test_a_sender_that_breaks_counts_as_a_try(product: Product, receivers: Recei
 
 def test_a_receiver_that_hangs_with_a_backlog_holds_up_nobody_else(product: Product, receivers: Receivers) -> None:
     """It has more due, and earlier, than there are threads: the other webhook's is sent all the same."""
-    hanging, other = hook(product, f"{URL}hang", wanted=("state_change",)), hook(product, wanted=("state_change",))
+    hanging = hook(product, f"{URL}hang", wanted=("state_change",))
+    other = hook(product, "https://elsewhere.example.org/", wanted=("state_change",))
     over, done = threading.Event(), threading.Semaphore(0)
     receivers.answers[hanging.url] = lambda: Tried(None, "hung", 0) if over.wait(30) else DELIVERED
     with product.database.write() as tx:
@@ -467,6 +469,24 @@ def test_a_receiver_that_hangs_with_a_backlog_holds_up_nobody_else(product: Prod
         over.set()
         dispatcher.stop()
         for _ in range(4):
+            assert done.acquire(timeout=30)
+
+
+def test_all_addresses_of_one_receiver_wait_for_each_other(product: Product, receivers: Receivers) -> None:
+    over, done = threading.Event(), threading.Semaphore(0)
+    body = json.dumps({"type": "task.terminal"})
+    for number in range(6):
+        one = hook(product, f"{URL}?build={number}", wanted=("state_change",))
+        receivers.answers[one.url] = lambda: DELIVERED if over.wait(30) else REFUSED
+        with product.database.write() as tx:
+            deliveries.add(tx, [NewDelivery(one.id, f"msg_{number}", "terminal", "t", body)], clock.now())
+    dispatcher = Dispatcher(product.database, receivers, done.release)
+    try:
+        assert dispatcher.fill() == AT_ONCE_TO_ORIGIN
+    finally:
+        over.set()
+        dispatcher.stop()
+        for _ in range(AT_ONCE_TO_ORIGIN):
             assert done.acquire(timeout=30)
 
 

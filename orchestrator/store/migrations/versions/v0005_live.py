@@ -53,6 +53,7 @@ def upgrade() -> None:
         sa.Column("owner", sa.String(), nullable=True),
         sa.Column("created_by", sa.String(), nullable=True),
         sa.Column("url", sa.String(), nullable=False),
+        sa.Column("origin", sa.String(), nullable=False),
         sa.Column("events", sa.JSON(), nullable=False),
         sa.Column("labels", sa.JSON(), nullable=False),
         sa.Column("secret", sa.String(), nullable=False),
@@ -87,6 +88,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("webhook_id", "number"),
     )
     op.create_index("deliveries_due", "deliveries", ["next_at"], **_where("next_at IS NOT NULL"))
+    op.create_index("deliveries_waiting", "deliveries", ["webhook_id"], **_where("next_at IS NOT NULL"))
 
 
 def downgrade() -> None:
