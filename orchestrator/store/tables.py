@@ -116,7 +116,6 @@ tasks = sa.Table(
     sa.Index("tasks_by_name", "name", "id"),
     sa.Index("tasks_by_state", "state", "created_at", "id"),
     sa.Index("tasks_by_parent", "parent_id", "created_at", "id"),
-    sa.Index("tasks_living", "created_at", "id", **_where("finished_at IS NULL")),
     # The same lists of one owner; where the API is open nobody owns a task, and they cost nothing.
     sa.Index("tasks_by_owner", "owner", "created_at", "id", **_OWNED),
     sa.Index("tasks_by_owner_state", "owner", "state", "created_at", "id", **_OWNED),

@@ -130,14 +130,20 @@ def living(
     tx: sa.Connection, behind: tuple[datetime, str] | None, *, task_id: str | None, owner: str | None, limit: int
 ) -> list[tuple[ListedTask, int]]:
     """Tasks that have not ended, oldest first, each with its newest sequence number. `behind`: the last one before."""
-    query = sa.select(*LISTED_COLUMNS, tasks.c.next_seq).where(tasks.c.finished_at.is_(None), *belongs_to(owner))
+    query = sa.select(*LISTED_COLUMNS, tasks.c.next_seq).where(*belongs_to(owner))
     if task_id is not None:
         query = query.where(tasks.c.id == task_id)
     if behind is not None:
         created_at = sa.literal(behind[0], tasks.c.created_at.type)
         query = query.where(sa.tuple_(tasks.c.created_at, tasks.c.id) > sa.tuple_(created_at, sa.literal(behind[1])))
-    page = tx.execute(query.order_by(tasks.c.created_at, tasks.c.id).limit(limit)).mappings()
-    return [(rows.listed_task({name: row[name] for name in rows.LISTED}), row["next_seq"] - 1) for row in page]
+    query = query.order_by(tasks.c.created_at, tasks.c.id).limit(limit)
+    found = [
+        (rows.listed_task({name: row[name] for name in rows.LISTED}), int(row["next_seq"]) - 1)
+        for state in State  # each has its own stretch of an index; in creation's few live among all that ended
+        if state not in TERMINAL
+        for row in tx.execute(query.where(tasks.c.state == state.value)).mappings()
+    ]
+    return sorted(found, key=lambda one: (one[0].created_at, one[0].id))[:limit]
 
 
 def lost_its_log(tx: sa.Connection, task: Task) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from orchestrator.reaper import _LOCK_KEY
+from orchestrator.leadership import REAPER
 from orchestrator.store.database import Database
 from tests.e2e.faults.installation import Installation
 from tests.e2e.faults.running import Install
@@ -33,7 +33,7 @@ def holders(it: Installation) -> set[str]:
         # Those who place tasks, or migrate, take locks of their own beside the reaper's.
         query += "WHERE d.datname = current_database() AND l.locktype = 'advisory' AND l.objid = :key AND l.granted"
         with database.read() as tx:
-            return {str(pid) for pid in tx.scalars(sa.text(query), {"key": _LOCK_KEY})}
+            return {str(pid) for pid in tx.scalars(sa.text(query), {"key": REAPER.key})}
     finally:
         database.close()
 

@@ -38,7 +38,6 @@ def upgrade() -> None:
     )
     op.create_index("records_by_task", "records", ["task_id", "transaction_id", "position"])
     op.create_index("state_changes", "records", ["task_id", "position"], **_where("kind = 'state_change'"))
-    op.create_index("tasks_living", "tasks", ["created_at", "id"], **_where("finished_at IS NULL"))
     # What was archived or removed before was not noted: it may reach as far as the newest record.
     for kind in ("output", "system", "event", "artifact", "gap"):
         op.execute(
@@ -95,7 +94,6 @@ def downgrade() -> None:
     op.drop_table("deliveries")
     op.drop_table("webhooks")
     op.drop_table("horizons")
-    op.drop_index("tasks_living", "tasks")
     op.drop_index("state_changes", "records")
     op.drop_index("records_by_task", "records")
     for name in ("told_position", "told_transaction_id"):
