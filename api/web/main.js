@@ -60,6 +60,7 @@ listenToKeys(
     return Boolean(place);
   },
 );
+history.scrollRestoration = "manual"; // each place knows where it was; the browser would scroll before the rows are there
 addEventListener("hashchange", () => show());
 // A browser may keep a page that one has left, with all its connections, and it opens only six of them to one server.
 addEventListener("pagehide", () => {
