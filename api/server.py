@@ -4,7 +4,7 @@ Why threads and not gevent: a follower costs a thread that sleeps (36 KB), and n
 busy wait, compression, a slow disk – can hold up the others, as it would a single event loop. All followers
 of a task share rendered bytes, which is what kept 500 of them complete in the trial (core-path.md §6).
 
-`make bench` (streams), on 2 cores with the readers beside it: a thousand readers of one task that says 20 lines a second
+`make bench` (streams), on 2 cores with the readers beside it: a thousand readers of a task that says 20 lines a second
 got all of them, half within 0.2 s (log) to 0.6 s (events by WebSocket), for 1.0 to 1.4 cores and 63 to 88 KB each; a
 thousand readers of a hundred tasks, 100,000 frames a second, within 0.5 s (SSE) to 0.8 s, for 0.9 of a core. A round
 wakes all readers, so what they cost grows with the rounds, which grow longer with their number (`api.stream.hub`).
