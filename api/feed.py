@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections import deque
@@ -11,15 +10,13 @@ from contextlib import contextmanager
 
 import sqlalchemy as sa
 
+from api import watcher
 from api.rendering import Row
 from orchestrator import journal
 from orchestrator.models import Record, Task
 from orchestrator.store import segments, tasks
-from orchestrator.store.database import Database, StoreUnavailable
-from orchestrator.store.doorbell import Doorbell
+from orchestrator.store.database import Database
 from orchestrator.store.tables import tasks as table
-
-log = logging.getLogger(__name__)
 
 KEPT_ROWS = 1024
 KEPT_BYTES = 8 << 20
@@ -28,7 +25,6 @@ HANDED_BYTES = 64 << 10
 FIRST_ROWS = 16
 MOST_ROWS = 256
 """Read from the store at once: first, and once rows have shown to be small."""
-IDLE_WAIT_SECONDS = 1.0
 
 
 class Feed:
@@ -93,7 +89,7 @@ class Hub:
         self._feeds: dict[str, Feed] = {}
         self._lock = threading.Lock()
         self._wanted = threading.Event()
-        threading.Thread(target=self._watch, name="journal-watcher", daemon=True).start()
+        watcher.start("journal-watcher", database, self._wanted, self._fill)
 
     @contextmanager
     def feed(self, task_id: str) -> Iterator[Feed]:
@@ -135,30 +131,11 @@ class Hub:
             task = tasks.look(tx, task_id)
         return task is None or task.is_terminal
 
-    def _watch(self) -> None:
-        doorbell: Doorbell | None = None
-        while True:
-            try:
-                if not self._wanted.is_set():
-                    self._wanted.wait()
-                    if doorbell:
-                        doorbell.close()
-                    doorbell = None
-                doorbell = doorbell or self._database.doorbell()
-                self._fill()
-                doorbell.wait(IDLE_WAIT_SECONDS)
-            except StoreUnavailable as error:
-                log.warning("store unavailable, followers wait", extra={"error": str(error)})
-                time.sleep(IDLE_WAIT_SECONDS)
-            except Exception:  # followers must not starve because of one bad row
-                log.exception("watcher failed, going on")
-                time.sleep(IDLE_WAIT_SECONDS)
-
-    def _fill(self) -> None:
+    def _fill(self) -> float:
         with self._lock:
             feeds = dict(self._feeds)
         if not feeds:
-            return
+            return watcher.IDLE_SECONDS
         with self._database.read() as tx:
             query = sa.select(table.c.id, table.c.next_seq).where(table.c.id.in_(list(feeds)))
             for task_id, next_seq in tx.execute(query).all():
@@ -171,6 +148,7 @@ class Hub:
                     if not found:
                         break
                     feed.push([Row(record) for record in found])
+        return watcher.IDLE_SECONDS
 
 
 def follow(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections import OrderedDict, deque
@@ -10,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from api import watcher
 from api.stream.ears import Ears
 from api.stream.frames import Frame, of_record, rendered
 from api.stream.picking import newest_of_each, pick, state_after
@@ -19,10 +19,7 @@ from orchestrator.journal import Place
 from orchestrator.models import Kind, Record, TaskFacts
 from orchestrator.states import TERMINAL, State
 from orchestrator.store import tasks
-from orchestrator.store.database import Database, StoreUnavailable
-from orchestrator.store.doorbell import Doorbell
-
-log = logging.getLogger(__name__)
+from orchestrator.store.database import Database
 
 KEPT_BYTES = 64 << 20
 """What all channels of a process keep together, before it is rendered."""
@@ -32,7 +29,6 @@ MOST_WAITING_BYTES = 1 << 20
 """Held back for an interval; with more it is given before its time."""
 PAGE_ROWS = 256
 KNOWN_TASKS = 10_000
-IDLE_SECONDS = 1.0
 HELD_BACK_SECONDS = 0.02
 """How soon to look again for what is stored, but not to be given before an older transaction has ended."""
 SHORTEST_ROUND_SECONDS = 0.01
@@ -183,7 +179,7 @@ class EventHub:
         self._place = Place()
         self._lock = threading.Lock()
         self._wanted = threading.Event()
-        threading.Thread(target=self._watch, name="event-watcher", daemon=True).start()
+        watcher.start("event-watcher", database, self._wanted, self._fill)
 
     @contextmanager
     def channel(self, selection: Selection, bell: threading.Event) -> Iterator[Channel]:
@@ -237,25 +233,6 @@ class EventHub:
                 known = known | {record.task_id: journal.state_before(tx, record) for record in unknown}
         return {task_id: known[task_id] for task_id in first}
 
-    def _watch(self) -> None:
-        doorbell: Doorbell | None = None
-        while True:
-            try:
-                if not self._wanted.is_set():
-                    self._wanted.wait()
-                    if doorbell:
-                        doorbell.close()
-                    doorbell = None
-                doorbell = doorbell or self._database.doorbell()
-                pause = self._fill()
-                doorbell.wait(pause)
-            except StoreUnavailable as error:
-                log.warning("store unavailable, readers of the event stream wait", extra={"error": str(error)})
-                time.sleep(IDLE_SECONDS)
-            except Exception:  # readers must not starve because of one bad row
-                log.exception("event watcher failed, going on")
-                time.sleep(IDLE_SECONDS)
-
     def _fill(self) -> float:
         """Hand out all that is new; return how long nothing else need be done unless the doorbell rings."""
         while True:
@@ -274,7 +251,7 @@ class EventHub:
             frames = [of_record(record, facts[record.task_id]) for record in records if record.task_id in facts]
             pause = self._hand_out(began, kinds, News(frames, facts, before, after, place))
             if is_all and pause is not None:
-                return min(pause, HELD_BACK_SECONDS if held_back else IDLE_SECONDS)
+                return min(pause, HELD_BACK_SECONDS if held_back else watcher.IDLE_SECONDS)
 
     def _kinds(self) -> frozenset[Kind]:
         return frozenset(kind for selection in self._channels for kind in selection.read_kinds)
