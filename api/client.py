@@ -148,13 +148,21 @@ class Client:
         """Remove log, artifacts and preserved sandbox of a task that has ended."""
         self._connection.request("DELETE", f"{_path(task_id)}/data", read_seconds=300.0, repeatable=True)
 
-    def rerun(self, task_id: str, patch: Mapping[str, Any] | None = None) -> Json:
-        """Start a new task with the definition of this one, changed by the JSON merge patch `patch`."""
-        path = f"{_path(task_id)}/rerun"
-        if patch is None:
-            return self._connection.json("POST", path)
-        headers = {"Content-Type": "application/merge-patch+json"}
-        return self._connection.json("POST", path, headers=headers, content=json.dumps(patch).encode())
+    def rerun(
+        self, task_id: str, patch: Mapping[str, Any] | None = None, *, idempotency_key: str | None = None
+    ) -> Json:
+        """Start a new task with the definition of this one, changed by the JSON merge patch `patch`.
+
+        With `idempotency_key` the request is sent again when the connection breaks: one task, in any case.
+        """
+        headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
+        return self._connection.json(
+            "POST",
+            f"{_path(task_id)}/rerun",
+            headers={**headers, "Content-Type": "application/merge-patch+json"},
+            content=json.dumps(patch or {}).encode(),
+            repeatable=idempotency_key is not None,
+        )
 
     def send(self, task_id: str, text: str) -> Json:
         """Send a message to the task's interactive agent; return the number under which it is stored."""

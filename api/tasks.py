@@ -111,8 +111,8 @@ def purge_task(task_id: str) -> tuple[str, int]:
 @blueprint.post("/<task_id>/rerun")
 def rerun_task(task_id: str) -> tuple[Response, int]:
     no_params()
-    here = parts()
-    return _accepted(rerun(here.product, task_id, json_object(), here.policy, by=caller()))
+    here, key, patch = parts(), _idempotency_key(), json_object()
+    return _accepted(rerun(here.product, task_id, patch, here.policy, idempotency_key=key, by=caller()))
 
 
 @blueprint.post("/<task_id>/input")

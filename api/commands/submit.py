@@ -75,7 +75,7 @@ def rerun(
     patience = Patience(wait, follow, timeout)
     patch = merge_patch(session.client.get(task_id)["definition"], assignments) if assignments else None
     try:
-        answer = session.client.rerun(task_id, patch)
+        answer = session.client.rerun(task_id, patch, idempotency_key=_key())
     except ServerRefused as error:
         unplaced = [{**one, "line": None} for one in error.errors]
         raise _with_places(error, error_lines(task_id, unplaced)) from error

@@ -21,7 +21,13 @@ from orchestrator.store import tasks
 
 
 def rerun(
-    product: Product, task_id: str, patch: dict[str, Any], policy: ManifestPolicy, *, by: Caller = ANYBODY
+    product: Product,
+    task_id: str,
+    patch: dict[str, Any],
+    policy: ManifestPolicy,
+    *,
+    idempotency_key: str | None = None,
+    by: Caller = ANYBODY,
 ) -> Task:
     """Return the new task, which is `by`'s owner's. Its id is new unless the patch names one. Whom the original's owner
     had told of it (`notify`) hears of a rerun by somebody else only when the patch says so.
@@ -44,7 +50,7 @@ def rerun(
     if original.resumed_from is not None:
         _check_fits(original, checked)
         going_on = GoingOn(original.resumed_from, lambda tx: _resumption(tx, original, by))
-    return submit(product, checked, rerun_of=task_id, going_on=going_on, by=by)
+    return submit(product, checked, idempotency_key=idempotency_key, rerun_of=task_id, going_on=going_on, by=by)
 
 
 def _check_fits(original: Task, changed: Manifest) -> None:

@@ -65,7 +65,7 @@ def submit(
     nothing is stored then.
     """
     task_id = manifest.id or str(uuid.uuid4())
-    fingerprint = _fingerprint(manifest, going_on)
+    fingerprint = _fingerprint(manifest, rerun_of, going_on)
     if manifest.notify:
         webhook_services.prepare(product.database)
     with product.database.write() as tx:
@@ -113,7 +113,7 @@ def _earlier(tx: sa.Connection, by: Caller, key: str | None, fingerprint: str, m
 def _is_of_the_version_before(task: Task, fingerprint: str, manifest: Manifest) -> bool:
     """It stored the same manifest, without the fields that were added since."""
     lacks = task.definition != manifest.definition and Manifest.from_definition(task.definition) == manifest
-    return lacks and fingerprint == _fingerprint_of(task.definition)
+    return lacks and fingerprint == _fingerprint_of(task.definition, {})
 
 
 def _check_parent(tx: sa.Connection, by: Caller, manifest: Manifest) -> None:
@@ -131,10 +131,11 @@ def _check_capacity(tx: sa.Connection, manifest: Manifest) -> None:
         raise InsufficientResources(why, demand.requested, best)
 
 
-def _fingerprint(manifest: Manifest, going_on: GoingOn | None) -> str:
-    definition = manifest.definition
-    return _fingerprint_of({**definition, "resumed_from": going_on.task_id} if going_on else definition)
+def _fingerprint(manifest: Manifest, rerun_of: str | None, going_on: GoingOn | None) -> str:
+    origin = {"rerun_of": rerun_of, "resumed_from": going_on and going_on.task_id}
+    return _fingerprint_of(manifest.definition, {name: task_id for name, task_id in origin.items() if task_id})
 
 
-def _fingerprint_of(body: dict[str, Any]) -> str:
+def _fingerprint_of(definition: dict[str, Any], origin: dict[str, str]) -> str:
+    body = {**definition, **origin}
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()

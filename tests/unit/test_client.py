@@ -210,15 +210,17 @@ def test_rerun_and_purge_use_their_addresses() -> None:
     )
     client = script.client()
     assert client.rerun("t")["task_id"] == "u"
-    assert client.rerun("t", {"vm": {"cpus": 2}})["task_id"] == "v"
+    assert client.rerun("t", {"vm": {"cpus": 2}}, idempotency_key="k")["task_id"] == "v"
     client.purge("t")
     assert [(one.method, one.url.path) for one in script.requests] == [
         ("POST", "/api/v1/tasks/t/rerun"),
         ("POST", "/api/v1/tasks/t/rerun"),
         ("DELETE", "/api/v1/tasks/t/data"),
     ]
-    assert script.requests[0].content == b""
+    assert json.loads(script.requests[0].content) == {}
+    assert "idempotency-key" not in script.requests[0].headers
     assert script.requests[1].headers["content-type"] == "application/merge-patch+json"
+    assert script.requests[1].headers["idempotency-key"] == "k"
     assert json.loads(script.requests[1].content) == {"vm": {"cpus": 2}}
 
 

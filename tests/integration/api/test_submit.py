@@ -176,6 +176,19 @@ def test_the_same_key_and_body_is_the_same_task(client: CheckedClient) -> None:
     assert stored(client) == 3
 
 
+def test_a_rerun_with_the_same_key_is_the_same_new_task(client: CheckedClient) -> None:
+    old, other = client.task(), client.task()
+    key = {"Idempotency-Key": "again"}
+    answers = [client.post(f"{TASKS}/{old}/rerun", headers=key) for _ in range(2)]
+    assert [one.status_code for one in answers] == [202, 202]
+    assert answers[0].json == answers[1].json
+    assert stored(client) == 3
+    changed = client.post(f"{TASKS}/{old}/rerun", headers=key, json={"priority": 1})
+    assert_error(changed, 422, "idempotency_key_reused")
+    assert_error(client.post(f"{TASKS}/{other}/rerun", headers=key), 422, "idempotency_key_reused")
+    assert stored(client) == 3
+
+
 def test_the_same_key_with_another_body_is_422(client: CheckedClient) -> None:
     client.submit(headers={"Idempotency-Key": "k"})
     other = client.submit(MANIFEST.replace("cpus: 1", "cpus: 2"), headers={"Idempotency-Key": "k"})
