@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,19 +16,33 @@ blueprint = Blueprint("page", __name__)
 
 DIRECTORY = Path(__file__).parent / "web"
 INDEX = "index.html"
+LOADING = "loading.js"
+"""Stands in the index itself: what helps when files do not come cannot be one of them."""
 TYPES = {
     ".html": "text/html; charset=utf-8",
     ".css": "text/css; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
 }
+
+
+def _loading() -> str:
+    return (DIRECTORY / LOADING).read_text()
+
+
+def _hash_of(script: str) -> str:
+    """As a content security policy names it (W3C CSP3, hash-source)."""
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
 HEADERS = {
     # What a task has printed or is named is shown as text only; should that ever fail, the browser still runs none of
-    # it: no inline script or style, no address but this server's, no form, and no string is taken as HTML. The one
-    # policy of Trusted Types is the log's (log-view.js), which lets its own worker start and nothing else.
+    # it: no inline script (but the one of this hash) or style, no address but this server's, no form, and no string is
+    # taken as HTML. The one policy of Trusted Types is the log's (log-view.js), which lets its own worker start and
+    # nothing else.
     "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; worker-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
-        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+        f"default-src 'none'; script-src 'self' 'sha256-{_hash_of(_loading())}'; worker-src 'self'; style-src 'self'; "
+        "img-src 'self' blob: data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
         "require-trusted-types-for 'script'; trusted-types sandbox-worker"
     ),
     "Cross-Origin-Opener-Policy": "same-origin",
@@ -50,8 +65,10 @@ def _load(directory: Path) -> dict[str, Asset]:
     """Read every file of the page; what a request names is only ever looked up among them."""
     found = {}
     for file in sorted(directory.iterdir()):
-        if file.suffix in TYPES:
+        if file.suffix in TYPES and file.name != LOADING:
             body = file.read_bytes()
+            if file.name == INDEX:
+                body = body.replace(b"<script></script>", f"<script>{_loading()}</script>".encode())
             found[file.name] = Asset(body, TYPES[file.suffix], hashlib.sha256(body).hexdigest()[:32])
     return found
 

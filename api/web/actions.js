@@ -83,7 +83,7 @@ async function cancel(task) {
   if (!given) return;
   const body = { force: given.force, ...(given.reason && { reason: given.reason }) };
   const query = { wait: 0, children: given.children ? "true" : null };
-  const answer = await (await send(taskPath(task.id), { method: "DELETE", query, body })).json();
+  const answer = await (await send(taskPath(task.id), { method: "DELETE", query, body, isRepeatable: true })).json();
   say(
     answer.new_state === "cancelled"
       ? "The task is cancelled."
@@ -92,7 +92,8 @@ async function cancel(task) {
 }
 
 async function rerun(task) {
-  const answer = await (await send(taskPath(task.id, "rerun"), { method: "POST" })).json();
+  const headers = { "Idempotency-Key": randomKey() };
+  const answer = await (await send(taskPath(task.id, "rerun"), { method: "POST", headers })).json();
   say(`Submitted again as ${answer.task_id}.`);
   location.hash = taskHash(answer.task_id);
 }
@@ -138,6 +139,6 @@ async function deleteData(task) {
     ],
   });
   if (!given) return;
-  await send(taskPath(task.id, "data"), { method: "DELETE" });
+  await send(taskPath(task.id, "data"), { method: "DELETE", isRepeatable: true });
   say("The task's data is deleted.");
 }

@@ -245,12 +245,12 @@ async function drain(name) {
   });
   if (!given) return;
   const body = given.deadline ? { deadline: given.deadline } : {};
-  await send(workerPath(name, "drain"), { method: "POST", body });
+  await send(workerPath(name, "drain"), { method: "POST", body, isRepeatable: true });
   say(`${name} is draining.`);
 }
 
 async function resume(name) {
-  await send(workerPath(name, "resume"), { method: "POST" });
+  await send(workerPath(name, "resume"), { method: "POST", isRepeatable: true });
   say(`${name} takes tasks again.`);
 }
 

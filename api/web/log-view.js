@@ -9,6 +9,7 @@ import { LogRows, rowsIn, selectedText } from "./log-rows.js";
 import { ScrollMap } from "./log-scroll.js";
 import { patternOf } from "./log-search.js";
 import { logToolbar } from "./log-toolbar.js";
+import { StartedWorker } from "./started-worker.js";
 import { authorization, tokenWanted } from "./token.js";
 
 const WORKER = new URL("./log-worker.js", import.meta.url).href;
@@ -90,25 +91,33 @@ class LogPanel {
   #hiding = null;
   #onVisibility = () => {
     clearTimeout(this.#hiding);
-    if (document.hidden) this.#hiding = setTimeout(() => this.#worker.postMessage({ do: "rest" }), HIDDEN_MS);
-    else this.#worker.postMessage({ do: "wake" });
+    if (document.hidden) this.#hiding = setTimeout(() => this.#worker.tell({ do: "rest" }), HIDDEN_MS);
+    else this.#worker.tell({ do: "wake" });
   };
 
   constructor(options) {
     this.#options = { onState: () => {}, ...options };
     this.#authorization = options.authorization ?? null;
-    this.#rows = new LogRows((line) => this.#worker.postMessage({ do: "whole", line }));
+    this.#rows = new LogRows((line) => this.#worker.tell({ do: "whole", line }));
     this.#build();
-    this.#worker = new Worker(policy ? policy.createScriptURL(WORKER) : WORKER, { type: "module" });
-    this.#worker.onmessage = ({ data }) => this.#hear(data);
-    this.#worker.onerror = ({ message }) => {
-      this.#say(`The log's worker has failed (${message ?? "it did not start"}): reload the page.`, "bad");
-    };
+    this.#worker = new StartedWorker(
+      () => new Worker(policy ? policy.createScriptURL(WORKER) : WORKER, { type: "module" }),
+      {
+        onStart: () => {
+          this.open(this.#attempt);
+          this.#onVisibility();
+        },
+        onMessage: (data) => this.#hear(data),
+        onWaiting: () => this.#say("A file of this page did not come, trying again…", "warn"),
+        onFailed: (message) => this.#say(`The log's worker has failed (${message}): reload the page.`, "bad"),
+      },
+    );
     document.addEventListener("selectionchange", this.#onSelection);
     document.addEventListener("visibilitychange", this.#onVisibility);
     this.#observer = new ResizeObserver(() => requestAnimationFrame(() => this.#measure()));
     this.#observer.observe(this.#viewport);
-    this.open(options.attempt ?? null);
+    this.#attempt = options.attempt ?? null;
+    this.#worker.start();
   }
 
   open(attempt) {
@@ -119,13 +128,13 @@ class LogPanel {
     this.#found = null;
     this.#seen = 0;
     this.#isFollowing = true;
-    this.#worker.postMessage({
+    this.#worker.tell({
       do: "open",
       taskId: this.#options.taskId,
       attempt,
       authorization: this.#authorization,
     });
-    this.#worker.postMessage({ do: "search", ...this.#query });
+    this.#worker.tell({ do: "search", ...this.#query });
     this.#offerDownload();
     this.#show({ end: true });
     this.#firstId = this.#asked.id;
@@ -143,7 +152,7 @@ class LogPanel {
   destroy() {
     this.#isDestroyed = true;
     clearTimeout(this.#searchTimer);
-    this.#worker.terminate();
+    this.#worker.end();
     this.#observer.disconnect();
     document.removeEventListener("selectionchange", this.#onSelection);
     document.removeEventListener("visibilitychange", this.#onVisibility);
@@ -271,7 +280,7 @@ class LogPanel {
   #show(place) {
     const count = Math.ceil(this.#visibleRows * (1 + 2 * MARGIN)) + 1;
     this.#asked = { id: this.#asked.id + 1, first: place.row ?? null, count, isEnd: Boolean(place.end) };
-    this.#worker.postMessage({ do: "show", id: this.#asked.id, count, place, ...this.#wanted });
+    this.#worker.tell({ do: "show", id: this.#asked.id, count, place, ...this.#wanted });
   }
 
   /** Ask anew after rows are counted in another way: the line on top stays there. */
@@ -483,7 +492,7 @@ class LogPanel {
     this.#rows.look({ width: this.#wanted.width, pattern: this.#pattern });
     this.#draw();
     clearTimeout(this.#searchTimer);
-    this.#searchTimer = setTimeout(() => this.#worker.postMessage({ do: "search", ...query }), SEARCH_AFTER_MS);
+    this.#searchTimer = setTimeout(() => this.#worker.tell({ do: "search", ...query }), SEARCH_AFTER_MS);
   }
 
   #next(direction) {
@@ -492,7 +501,7 @@ class LogPanel {
       return;
     }
     const line = this.#found?.line ?? this.#held[Math.max(0, this.#place(this.#top))]?.line.number ?? 0;
-    this.#worker.postMessage({ do: "next", direction, line, isIncluded: this.#found === null });
+    this.#worker.tell({ do: "next", direction, line, isIncluded: this.#found === null });
   }
 
   #goToFound({ line, row, ordinal }) {

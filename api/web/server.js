@@ -23,8 +23,12 @@ export class ServerError extends Error {
 }
 
 export class Unreachable extends Error {
-  constructor() {
-    super("The server does not answer. Check that it runs and that this machine reaches it; the page goes on trying.");
+  /** `isRepeatable`: sent again, the request does nothing twice. */
+  constructor(isRepeatable) {
+    const next = isRepeatable
+      ? "then try again"
+      : "then look whether it was done before you try again: the answer may have been lost on its way";
+    super(`The server does not answer. Check that it runs and that this machine reaches it; ${next}.`);
     this.name = "Unreachable";
   }
 }
@@ -39,12 +43,13 @@ export function workerPath(name, ...more) {
 
 /**
  * Send a request to a path below /api/v1, or to a path of the server that begins with /api/. A refused token is asked
- * for; a GET that nobody answers, or that meets a server which is not ready, is sent again twice.
+ * for; a request that nobody answers, or that meets a server which is not ready, is sent again twice when it may be.
  *
- * `query`: values that are null are left out, lists repeat their name. `body`: a string as it is, else JSON. Raises
+ * `isRepeatable`: sent twice it does what it does once, as a GET does and whatever has an Idempotency-Key. `query`: values that are null are left out, lists repeat their name. `body`: a string as it is, else JSON. Raises
  * `ServerError`, `Unreachable`, and what `signal` raises.
  */
-export async function send(path, { method = "GET", query = {}, body, headers = {}, signal } = {}) {
+export async function send(path, { method = "GET", query = {}, body, headers = {}, signal, isRepeatable } = {}) {
+  const mayRepeat = isRepeatable ?? (method === "GET" || "Idempotency-Key" in headers);
   const address = addressOf(path, query);
   const isText = typeof body === "string";
   const given = body === undefined ? {} : { "Content-Type": isText ? "application/yaml" : "application/json" };
@@ -57,9 +62,9 @@ export async function send(path, { method = "GET", query = {}, body, headers = {
       noteServerTime(response.headers.get("Date"));
       return response;
     }
-    const error = response ? await errorOf(response) : new Unreachable();
+    const error = response ? await errorOf(response) : new Unreachable(mayRepeat);
     if (error.status === 401 && (await tokenWanted(error.message, used))) continue;
-    const mayPass = method === "GET" && (!response || response.status === 503);
+    const mayPass = mayRepeat && (!response || response.status === 503);
     if (!mayPass || failed >= RETRY_AFTER_MS.length) throw error;
     await pause(RETRY_AFTER_MS[failed], signal);
   }

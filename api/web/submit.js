@@ -98,7 +98,7 @@ export function submitPage({ query }) {
       return;
     }
     try {
-      const found = await getJson("/tasks", { method: "POST", query: { dry_run: "true" }, body: given, signal });
+      const found = await getJson("/tasks", { method: "POST", query: { dry_run: "true" }, body: given, signal, isRepeatable: true });
       show([], good(found));
     } catch (error) {
       if (error.name !== "AbortError") refused(error);

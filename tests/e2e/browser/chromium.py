@@ -13,6 +13,8 @@ from selenium.webdriver.chrome.service import Service
 
 DESKTOP = (1280, 900)
 """Width and height of the view, in CSS pixels."""
+CUT_OFF = "ERR_NETWORK_CHANGED"
+"""What Chromium says of every request that is on its way when a network of its machine comes or goes."""
 WATCH = """
 window.violations = [];
 window.failures = [];

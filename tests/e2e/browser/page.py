@@ -9,12 +9,16 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from selenium import webdriver
-from selenium.common.exceptions import ElementClickInterceptedException, StaleElementReferenceException
+from selenium.common.exceptions import (
+    ElementClickInterceptedException,
+    StaleElementReferenceException,
+    WebDriverException,
+)
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 
-from tests.e2e.browser.chromium import DESKTOP, WATCH
+from tests.e2e.browser.chromium import CUT_OFF, DESKTOP, WATCH
 
 WAIT_SECONDS = 30.0
 Found = TypeVar("Found")
@@ -43,7 +47,22 @@ class Page:
     def open(self, hash_: str = "") -> None:
         """Load the page anew at an address of its own."""
         self.browser.get("about:blank")
-        self.browser.get(f"{self.url}/{hash_}")
+        self.load(lambda: self.browser.get(f"{self.url}/{hash_}"))
+
+    def reload(self) -> None:
+        self.load(self.browser.refresh)
+
+    def load(self, way: Callable[[], None]) -> None:
+        """Go to a document. It is cut off when another test makes a network; a person would press reload."""
+        for _ in range(5):
+            try:
+                way()
+            except WebDriverException as error:
+                if CUT_OFF not in str(error):
+                    raise
+            else:
+                return
+        raise AssertionError(f"cut off five times on the way to {self.address}")
 
     def open_task(self, task_id: str, query: str = "") -> None:
         self.open(f"#/tasks/{task_id}{query}")
@@ -78,7 +97,9 @@ class Page:
             except StaleElementReferenceException:
                 continue
             time.sleep(0.05)
-        raise AssertionError(f"not within {seconds} s: {what}; the page at {self.address} says:\n{self.text[:3000]}")
+        raise AssertionError(
+            f"not within {seconds} s: {what}; the page at {self.address} says:\n{self.text[:3000]}\n{self.troubles()}"
+        )
 
     def see(self, css: str, text: str | None = None, seconds: float = WAIT_SECONDS) -> WebElement:
         """Wait until there is such an element."""
@@ -145,6 +166,15 @@ class Page:
         verdict, found = self.browser.execute_async_script(body, list(arguments))
         assert verdict == "ok", found
         return found
+
+    def troubles(self) -> str:
+        """What the browser knows about a page that does not come: its console, and the requests without an answer."""
+        waiting = self.browser.execute_script(
+            "return [document.readyState, ...performance.getEntriesByType('resource')"
+            ".filter((one) => !one.responseStatus || one.responseStatus >= 400)"
+            ".map((one) => `${one.name} ${one.responseStatus} ${one.startTime} ${one.responseEnd}`)]"
+        )
+        return "\n".join([*map(str, self.browser.get_log("browser")), *waiting])  # type: ignore[no-untyped-call]
 
     # What must never be
 

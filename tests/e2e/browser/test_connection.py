@@ -144,7 +144,7 @@ def test_a_page_that_was_left_holds_no_connection_and_is_live_again_when_one_com
     page.see(".connection", "Live")
     page.browser.get("about:blank")
     eventually("nothing is sent to it", lambda: long_answers(product) == 0, 40)
-    page.browser.back()
+    page.load(page.browser.back)
     page.see("h1", "Visited")
     page.see(".connection", "Live")
     api.delete(f"/tasks/{task}", params={"force": "true"})

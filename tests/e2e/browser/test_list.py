@@ -54,7 +54,7 @@ def test_the_list_filters_by_state_label_and_text(
     page.see("input[type=search]").send_keys("ALPH")
     page.wait("named like that", lambda: names(page) == ["Alpha"])
     page.see("main", "1 of 3 tasks")
-    page.browser.refresh()
+    page.reload()
     page.wait("the address holds the filter", lambda: names(page) == ["Alpha"])
     page.see("input[type=search]").send_keys("nonsense")
     page.see(".empty", "No task matches")
@@ -143,7 +143,7 @@ def test_the_keyboard_is_enough(page: Page, api: httpx.Client, group: str, make:
     for key, heading in (("q", "Queue"), ("s", "Submit a task"), ("f", "Fleet")):
         page.press("g", key)
         page.see("h1", heading)
-    page.browser.back()
+    page.load(page.browser.back)
     page.see("h1", "Submit a task")
 
 
@@ -160,7 +160,7 @@ def test_coming_back_from_a_task_finds_the_list_as_it_was(
     assert before > 0
     page.click(".tasks .name", "Task 01")
     page.see("h1", "Task 01")
-    page.browser.back()
+    page.load(page.browser.back)
     page.wait("the list is back", lambda: len(names(page)) == 12)
     page.wait("at its place", lambda: abs(page.run("return scrollY;") - before) < 40)
     assert page.focused.text == "Task 01"
@@ -207,7 +207,7 @@ def test_the_theme_is_the_systems_until_one_is_chosen(page: Page) -> None:
     assert light != dark
     page.click("select[aria-label=Theme] option", "Light")
     assert background() == light
-    page.browser.refresh()
+    page.reload()
     page.see("h1", "Tasks")
     assert background() == light
     page.run("localStorage.clear();")

@@ -138,7 +138,7 @@ def test_what_was_written_is_there_again_after_a_reload(page: Page) -> None:
     page.open("#/submit")
     page.write(small("true", name="A draft"))
     page.see("aside", "Valid")
-    page.browser.refresh()
+    page.reload()
     page.see("aside", "Valid")
     assert "A draft" in (page.see("textarea").get_attribute("value") or "")
 

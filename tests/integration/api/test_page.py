@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import re
 
@@ -43,7 +45,11 @@ def test_the_page_is_at_the_root_for_everybody_also_on_a_closed_server(client: C
 def test_the_policy_lets_nothing_run_but_the_pages_own_files(client: CheckedClient, path: str) -> None:
     found = policy(client, path)
     assert found["default-src"] == found["base-uri"] == found["form-action"] == found["frame-ancestors"] == ["'none'"]
-    assert found["script-src"] == found["style-src"] == found["connect-src"] == found["worker-src"] == ["'self'"]
+    assert found["style-src"] == found["connect-src"] == found["worker-src"] == ["'self'"]
+    inline = re.findall(r"<script>(.*?)</script>", text_of(page.INDEX), re.DOTALL)
+    assert inline == [(page.DIRECTORY / "loading.js").read_text()]
+    digest = base64.b64encode(hashlib.sha256(inline[0].encode()).digest()).decode()
+    assert found["script-src"] == ["'self'", f"'sha256-{digest}'"]
     assert found["img-src"] == ["'self'", "blob:", "data:"]
     assert found["require-trusted-types-for"] == ["'script'"]
     assert not {"'unsafe-inline'", "'unsafe-eval'", "*"} & {source for sources in found.values() for source in sources}
@@ -133,10 +139,11 @@ def test_the_page_loads_nothing_from_elsewhere(name: str) -> None:
     assert "@import" not in text_of(name)
 
 
-def test_the_markup_has_no_inline_script_or_style() -> None:
+def test_the_markup_has_no_inline_style_and_the_one_script_of_the_policy() -> None:
     markup = text_of(page.INDEX)
     assert not re.search(r"<style|\sstyle=|\son\w+=", markup)
-    assert all(body == "" for body in re.findall(r"<script[^>]*>(.*?)</script>", markup, re.DOTALL))
+    scripts = re.findall(r"<script[^>]*>(.*?)</script>", markup, re.DOTALL)
+    assert [body for body in scripts if body] == [(page.DIRECTORY / "loading.js").read_text()]
 
 
 def listed(name: str) -> list[str]:
