@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ MAX_OUTPUTS_BYTES = 64 << 10
 QUOTED_CHARACTERS = 80
 MOST_PROGRESS, MOST_OUTPUT = 20, 2000
 """Lines of each kind that are read of what is delivered at once, the last ones: reading costs more than printing."""
+MAX_LINE_BYTES = 16 << 10
+"""Of a line that is delivered in pieces; none that is taken is as long."""
 
 PROGRESS_FORM = (
     f"the form is `::progress 40 text`: a number from 0 to 100, then at most {MAX_TEXT_CHARACTERS} characters of text, "
@@ -33,7 +36,8 @@ NO_ROOM = (
     "and have it kept as an artifact"
 )
 
-_WORDS = (b"::progress", b"::output")
+_FORMS = {b"::progress": ("progress", PROGRESS_FORM), b"::output": ("output", OUTPUT_FORM)}
+_WORDS = tuple(_FORMS)
 _LINE = re.compile(rb"^::(progress|output)(?=[ \t\r\n])([^\n]*)\n", re.MULTILINE)
 _PERCENT_AND_TEXT = re.compile(rb"[ \t]+([0-9]{1,3}(?:\.[0-9]{1,20})?)(?:[ \t]+(.*))?", re.DOTALL)
 _KEY_AND_VALUE = re.compile(rb"[ \t]+([A-Za-z_][A-Za-z0-9_.-]{0,127})=(.*)", re.DOTALL)
@@ -53,13 +57,14 @@ class SaidProgress:
 class SaidLines:
     """Feed what is delivered of each stream, in order. Can be stored between any two calls. Not thread-safe.
 
-    Only whole lines count: one that was delivered in pieces says nothing. `outputs` has the last value of each key. A
-    worker that goes on after another one is told by `know` what that one has stored.
+    `outputs` has the last value of each key. A worker that goes on after another one is told by `know` what that one
+    has stored.
     """
 
     def __init__(self, stored: Mapping[str, Any] | None = None) -> None:
         known = stored or {}
-        self._begun: set[str] = set(known.get("begun", ()))
+        self._begun = _begun(known.get("begun", {}))
+        """By stream, the unfinished line that was delivered; empty when it is one of the command's own."""
         self._refused: set[str] = set(known.get("refused", ()))
         self._told: tuple[float | None, str | None] = (None, None)
         self._newest = _progress(known.get("progress"))
@@ -75,26 +80,39 @@ class SaidLines:
 
     def take(self, stream: str, data: bytes, at: datetime) -> list[str]:
         """Read what comes next of a stream; return what its user must be told, each kind of it once."""
-        start = data.find(b"\n") + 1 if stream in self._begun else 0
-        goes_on = stream in self._begun and start == 0
-        if data.endswith(b"\n"):
-            self._begun.discard(stream)
-        elif data:
-            self._begun.add(stream)
-        if goes_on or not any(word in data for word in _WORDS):
+        begun = self._begun.get(stream)
+        data = (begun or b"") + data
+        start = data.find(b"\n") + 1 if begun == b"" else 0
+        if begun == b"" and not start:
             return []
+        told = [self._begin(stream, data[data.rfind(b"\n") + 1 :])]
+        if any(word in data for word in _WORDS):
+            told += self._read(data, start, at)
+        return [one for one in told if one is not None]
+
+    def _begin(self, stream: str, line: bytes) -> str | None:
+        """Keep the unfinished line as long as it may become one of ours."""
+        self._begun.pop(stream, None)
+        if not line:
+            return None
+        word = next((word for word in _WORDS if word.startswith(line[: len(word)])), None)
+        self._begun[stream] = line if word and len(line) <= MAX_LINE_BYTES else b""
+        if word is None or self._begun[stream] or not _LINE.match(line + b"\n"):
+            return None
+        return self._refuse(*_FORMS[word], line)
+
+    def _read(self, data: bytes, start: int, at: datetime) -> list[str | None]:
         lines = list(_LINE.finditer(data, start))
         progress = [found for found in lines if found[1] == b"progress"]
         outputs = [found for found in lines if found[1] == b"output"]
         told = [self._read_progress(_said(found), at) for found in progress[-MOST_PROGRESS:]]
         if len(outputs) > MOST_OUTPUT:
-            told.append(self._refuse("flood", outputs[0][0], TOO_MANY))
-        told += [self._read_output(_said(found)) for found in outputs[-MOST_OUTPUT:]]
-        return [one for one in told if one is not None]
+            told.append(self._refuse("flood", TOO_MANY, outputs[0][0]))
+        return told + [self._read_output(_said(found)) for found in outputs[-MOST_OUTPUT:]]
 
     def sever(self) -> None:
         """Something is missing here: what follows may be the end of a line."""
-        self._begun = {"stdout", "stderr"}
+        self._begun = dict.fromkeys(("stdout", "stderr"), b"")
 
     @property
     def has_news(self) -> bool:
@@ -113,7 +131,8 @@ class SaidLines:
 
     def dump(self) -> dict[str, Any]:
         """What another worker must know, with what is not stored yet."""
-        state: dict[str, Any] = {"begun": sorted(self._begun), "refused": sorted(self._refused)}
+        begun = {stream: base64.b64encode(line).decode() for stream, line in self._begun.items()}
+        state: dict[str, Any] = {"begun": begun, "refused": sorted(self._refused)}
         state["outputs"] = self._unsaved
         if self._newest is not None:
             state["progress"] = [self._newest.percent, self._newest.text, clock.text(self._newest.at)]
@@ -123,26 +142,26 @@ class SaidLines:
         found = _PERCENT_AND_TEXT.fullmatch(said.rstrip())
         text = _text(found[2] or b"") if found else ""
         if found is None or float(found[1]) > 100 or len(text) > MAX_TEXT_CHARACTERS:
-            return self._refuse("progress", b"::progress" + said, PROGRESS_FORM)
+            return self._refuse(*_FORMS[b"::progress"], b"::progress" + said)
         self._newest = SaidProgress(round(float(found[1]), 2), text or None, at)
         return None
 
     def _read_output(self, said: bytes) -> str | None:
         found = _KEY_AND_VALUE.fullmatch(said)
         if found is None or len(found[2]) > MAX_VALUE_BYTES:
-            return self._refuse("output", b"::output" + said, OUTPUT_FORM)
+            return self._refuse(*_FORMS[b"::output"], b"::output" + said)
         key = found[1].decode()
         value = found[2].decode(errors="replace").replace("\0", "\N{REPLACEMENT CHARACTER}")
         before = self.outputs.get(key)
         size = self._outputs_bytes + _size_bytes(key, value) - (0 if before is None else _size_bytes(key, before))
         if size > MAX_OUTPUTS_BYTES or (before is None and len(self.outputs) == MAX_OUTPUTS):
-            return self._refuse("outputs", b"::output" + said, NO_ROOM)
+            return self._refuse("outputs", NO_ROOM, b"::output" + said)
         self.outputs[key], self._outputs_bytes = value, size
         if value != before:
             self._unsaved[key] = value
         return None
 
-    def _refuse(self, kind: str, line: bytes, why: str) -> str | None:
+    def _refuse(self, kind: str, why: str, line: bytes) -> str | None:
         """What to tell of a line that is not taken; None when that was told already."""
         if kind in self._refused:
             return None
@@ -151,6 +170,12 @@ class SaidLines:
         if len(quoted) > QUOTED_CHARACTERS:
             quoted = quoted[:QUOTED_CHARACTERS] + "…"
         return f"the line `{quoted}` was not taken: {why}; of others like it nothing is said"
+
+
+def _begun(noted: Mapping[str, str] | list[str]) -> dict[str, bytes]:
+    if isinstance(noted, list):  # by 0.1.0 before lines in pieces were read: what they began with is not known
+        return dict.fromkeys(noted, b"")
+    return {stream: base64.b64decode(line) for stream, line in noted.items()}
 
 
 def _said(found: re.Match[bytes]) -> bytes:

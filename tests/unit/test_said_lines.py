@@ -143,13 +143,38 @@ def test_what_only_looks_like_it_is_the_command_s_own(printed: bytes) -> None:
     assert not said.has_news
 
 
-def test_a_line_delivered_in_pieces_says_nothing_and_the_next_one_does() -> None:
+@pytest.mark.parametrize(
+    ("pieces", "percent"),
+    [
+        ((b"::prog", b"ress 1\n"), 1),
+        ((b":", b":progress", b" ", b"2", b"\n::progress 3\n"), 3),
+        ((b"::progress 4\nx", b"::progress 5\n"), 4),
+        ((b"::progress 6\n::prog", b"nosis ", b"::progress 7\n"), 6),
+        ((b"::progress 8", b"", b"\r\n"), 8),
+    ],
+)
+def test_a_line_delivered_in_pieces_is_one_line(pieces: tuple[bytes, ...], percent: float) -> None:
+    assert progress_of(*pieces) == (percent, None)
+
+
+def test_an_endless_line_in_pieces_is_refused_once_and_not_kept() -> None:
     said = SaidLines()
-    for data in (b"::prog", b"ress 1\n", b"::progress", b" 2\n::progress 3\n", b"x", b"::progress 4\n"):
-        assert said.take("stdout", data, AT) == []
-    newest, _ = said.news()
-    assert newest is not None
-    assert newest.percent == 3
+    told = said.take("stdout", b"::output key=", AT)
+    for _ in range(40):
+        told += said.take("stdout", b"x" * 1024, AT)
+    assert len(told) == 1
+    assert "the form is `::output key=value`" in told[0]
+    assert len(json.dumps(said.dump())) < 100
+    assert said.take("stdout", b"\n::output key=1\n", AT) == []
+    assert said.outputs == {"key": "1"}
+
+
+def test_what_a_worker_noted_before_lines_in_pieces_were_read_is_known_to_one_that_reads_them() -> None:
+    said = SaidLines({"begun": ["stdout"]})
+    said.take("stdout", b"::progress 1\n", AT)
+    assert not said.has_news
+    said.take("stdout", b"::progress 2\n", AT)
+    assert said.has_news
 
 
 def test_the_next_worker_knows_that_the_beginning_of_a_line_was_delivered() -> None:
@@ -236,19 +261,18 @@ WORDS = st.sampled_from(
 
 
 @given(words=st.lists(WORDS, max_size=20), cut=st.integers(1, 40))
-def test_however_whole_lines_are_grouped_the_same_is_taken_by_any_row_of_workers(words: list[bytes], cut: int) -> None:
-    """Lines are delivered whole, in groups; after each group another worker goes on from what was stored."""
-    lines = b"".join([*words, b"\n"]).splitlines(keepends=True)
-    lines = [line for line in lines if line.endswith(b"\n")]
+def test_however_lines_are_cut_the_same_is_taken_by_any_row_of_workers(words: list[bytes], cut: int) -> None:
+    """After each piece another worker goes on from what was stored."""
+    printed = b"".join([*words, b"\n"])
     once = SaidLines()
-    told = once.take("stdout", b"".join(lines), AT)
-    in_groups: list[str] = []
+    told = once.take("stdout", printed, AT)
+    in_pieces: list[str] = []
     stored: dict[str, Any] = {"dump": {}, "progress": None, "outputs": {}}
-    for at in range(0, len(lines), cut):
+    for at in range(0, len(printed), cut):
         life = SaidLines(stored["dump"])
         newest = stored["progress"]
         life.know(newest and newest.percent, newest and newest.text, stored["outputs"])
-        in_groups += life.take("stdout", b"".join(lines[at : at + cut]), AT)
+        in_pieces += life.take("stdout", printed[at : at + cut], AT)
         progress, outputs = life.news()
         stored = {
             "dump": life.dump(),
@@ -256,7 +280,7 @@ def test_however_whole_lines_are_grouped_the_same_is_taken_by_any_row_of_workers
             "outputs": stored["outputs"] if outputs is None else dict(outputs),
         }
     progress, outputs = once.news()
-    assert in_groups == told
+    assert sorted(in_pieces) == sorted(told)
     assert stored["progress"] == progress
     assert stored["outputs"] == dict(outputs or {})
 
