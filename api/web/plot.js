@@ -130,7 +130,7 @@ class Chart {
     const { series } = this;
     const at = time === null || !this.#scale ? -1 : series.nearest(time);
     const value = at < 0 ? series.last : series.values[at];
-    const when = at < 0 ? "now" : clock(series.times[at], this.#scale.to - this.#scale.from);
+    const when = at < 0 ? "latest" : clock(series.times[at], this.#scale.to - this.#scale.from);
     this.#now.textContent = value === null ? "–" : `${this.#kind.text(value)} ${when}`;
     if (at < 0) return fill(this.#cursor);
     const x = this.#scale.x(series.times[at]);
