@@ -155,12 +155,13 @@ class Client:
 
         With `idempotency_key` the request is sent again when the connection breaks: one task, in any case.
         """
-        headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
+        key = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
+        kind = {} if patch is None else {"Content-Type": "application/merge-patch+json"}
         return self._connection.json(
             "POST",
             f"{_path(task_id)}/rerun",
-            headers={**headers, "Content-Type": "application/merge-patch+json"},
-            content=json.dumps(patch or {}).encode(),
+            headers={**kind, **key},
+            content=None if patch is None else json.dumps(patch).encode(),
             repeatable=idempotency_key is not None,
         )
 

@@ -5,18 +5,13 @@ import { bar } from "./bar.js";
 import { copyable } from "./copying.js";
 import { showDialog } from "./dialogs.js";
 import { element, fill } from "./element.js";
-import { failure } from "./failure.js";
-import { follow } from "./live.js";
+import { keptFresh } from "./kept-fresh.js";
 import { complain, say } from "./notices.js";
 import { bytesText, countText, numberText } from "./quantities.js";
 import { getJson, send, workerPath } from "./server.js";
 import { stateBadge } from "./states.js";
-import { Throttle } from "./throttle.js";
 import { age, exactly } from "./times.js";
 
-const RELOAD_MS = 1000;
-const EVERY_MS = 5000;
-/** Heartbeats are no records of the journal: nothing tells of them but the list of workers. */
 const NAMED_TASKS = 1000;
 const PARTS = { slots: "Slots", cpus: "CPUs", memory_bytes: "Memory", disk_bytes: "Disk" };
 const MEANING = {
@@ -29,7 +24,7 @@ const MEANING = {
 
 export function fleetPage() {
   const cards = new Map();
-  const closing = new AbortController();
+  const fresh = keptFresh(load);
   const summary = element("p", { class: "muted small" });
   const grid = element("div", { class: "workers" });
   const none = element("div", { class: "panel empty", hidden: true }, [
@@ -44,37 +39,19 @@ export function fleetPage() {
       ".",
     ),
   ]);
-  const trouble = element("div");
   const view = element(
     "div",
     { class: "stack" },
     element("div", { class: "row between" }, element("h1", { text: "Fleet", tabindex: "-1" }), summary),
-    trouble,
+    fresh.trouble,
     none,
     grid,
   );
-  const reload = new Throttle(RELOAD_MS, load);
-  const stream = follow(
-    { filter: "state_change", exclude_preexisting: "true" },
-    { onFrame: () => reload.ask(), onReady: () => reload.ask() },
-  );
-  const timer = setInterval(() => document.hidden || reload.ask(), EVERY_MS);
-  reload.ask();
 
-  async function load() {
-    const { signal } = closing;
-    try {
-      const { workers } = await getJson("/workers", { signal });
-      const names = workers.some((one) => one.task_ids.length) ? await namesOfTasks(signal) : new Map();
-      fill(trouble);
-      show(workers, names);
-    } catch (error) {
-      if (error.name !== "AbortError")
-        fill(
-          trouble,
-          failure(error, () => reload.ask()),
-        );
-    }
+  async function load(signal) {
+    const { workers } = await getJson("/workers", { signal });
+    const names = workers.some((one) => one.task_ids.length) ? await namesOfTasks(signal) : new Map();
+    show(workers, names);
   }
 
   function show(workers, names) {
@@ -91,7 +68,7 @@ export function fleetPage() {
     }
     for (const worker of workers) {
       if (!cards.has(worker.name)) {
-        const card = workerCard(worker.name, () => reload.ask());
+        const card = workerCard(worker.name, fresh.ask);
         cards.set(worker.name, card);
         grid.append(card.element);
       }
@@ -103,12 +80,7 @@ export function fleetPage() {
     element: view,
     title: "Fleet",
     keys: {},
-    close() {
-      closing.abort();
-      stream.close();
-      reload.stop();
-      clearInterval(timer);
-    },
+    close: fresh.close,
   };
 }
 

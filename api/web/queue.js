@@ -2,27 +2,21 @@
 
 import { taskHash } from "./addresses.js";
 import { element, fill } from "./element.js";
-import { failure } from "./failure.js";
-import { follow } from "./live.js";
+import { keptFresh } from "./kept-fresh.js";
 import { countText } from "./quantities.js";
 import { getJson } from "./server.js";
-import { Throttle } from "./throttle.js";
 import { lasted } from "./times.js";
 
-const RELOAD_MS = 1000;
-const EVERY_MS = 5000;
-/** Why a task waits may change without a change of state, which the stream does not tell. */
 const SHOWN = 1000;
 
 export function queuePage() {
   const rows = new Map();
-  const closing = new AbortController();
+  const fresh = keptFresh(load);
   const summary = element("p", { class: "muted small", role: "status" });
   const reasons = element("section", { class: "panel stack tight", "aria-label": "Why they wait" });
   const body = element("tbody");
   const table = element("div", { class: "panel table-panel" }, element("table", { class: "cards" }, head(), body));
   const none = element("div", { class: "panel empty" }, element("p", { text: "Nothing waits." }));
-  const trouble = element("div");
   let shownReasons = "";
   const view = element(
     "div",
@@ -32,33 +26,17 @@ export function queuePage() {
       class: "muted small",
       text: "Higher priority first, then the older one. A task that does not fit now lets smaller ones pass.",
     }),
-    trouble,
+    fresh.trouble,
     reasons,
     none,
     table,
   );
-  const reload = new Throttle(RELOAD_MS, load);
-  const stream = follow(
-    { filter: "state_change", exclude_preexisting: "true" },
-    { onFrame: () => reload.ask(), onReady: () => reload.ask() },
-  );
-  const timer = setInterval(() => document.hidden || reload.ask(), EVERY_MS);
   reasons.hidden = none.hidden = table.hidden = true;
-  reload.ask();
 
-  async function load() {
+  async function load(signal) {
     const query = { state: "pending", sort: "created_at", order: "asc", limit: SHOWN };
-    try {
-      const found = await getJson("/tasks", { query, signal: closing.signal });
-      fill(trouble);
-      show(found.tasks, found.total_count);
-    } catch (error) {
-      if (error.name !== "AbortError")
-        fill(
-          trouble,
-          failure(error, () => reload.ask()),
-        );
-    }
+    const found = await getJson("/tasks", { query, signal });
+    show(found.tasks, found.total_count);
   }
 
   function show(tasks, total) {
@@ -102,12 +80,7 @@ export function queuePage() {
     element: view,
     title: "Queue",
     keys: {},
-    close() {
-      closing.abort();
-      stream.close();
-      reload.stop();
-      clearInterval(timer);
-    },
+    close: fresh.close,
   };
 }
 

@@ -67,6 +67,8 @@ def as_text(data: bytes) -> bytes:
 
 
 def kill_keeper(product: Product) -> None:
+    """The next one may still be on its way: the log goes on without it, out of the engine's."""
+    eventually("there is a keeper", lambda: processes_with(f"{product.directory}/run/keeper"))
     [keeper] = processes_with(f"{product.directory}/run/keeper")
     os.kill(keeper, signal.SIGKILL)
     eventually("the keeper is gone", lambda: keeper not in processes_with(f"{product.directory}/run/keeper"))
