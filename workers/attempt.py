@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from workers.way_out import WayOut
 
 
+LEASE_LOOK_SECONDS = 0.05
 _SESSIONS = uuid.UUID("6f3c1c52-7d0e-4a38-9d7e-2b1f2f6f8c11")
 """The name space of the ids of agents' sessions (RFC 9562 §5.5)."""
 
@@ -257,6 +258,15 @@ class Attempt:
         while time.monotonic() < end:
             self.check()
             time.sleep(0.05)
+
+    def await_lease(self) -> None:
+        """Wait until the store has heard of this worker lately: a silent one's task may be another's by now.
+
+        Raises `Stopped`, `PhaseOver`.
+        """
+        while not self.equipment.lease.holds:
+            self.pause(LEASE_LOOK_SECONDS)
+        self.check()
 
     def give_back(self, why: str, *, trouble: str | None = None) -> None:
         """Let the task be placed again; it had not begun to run. Raises `StaleClaim`."""

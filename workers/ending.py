@@ -31,6 +31,7 @@ from workers.collect import Collection, CollectLimits, Collector
 from workers.custody import shut_output
 from workers.git import PatchFailed, make_patch
 from workers.helper import HelperStopped
+from workers.holding import stopped_by_keeper
 from workers.patience import patiently
 from workers.records import artifact_stored, gap
 from workers.room import no_room, wait_for_room
@@ -155,7 +156,7 @@ def _stop(attempt: Attempt, verdict: Verdict) -> tuple[int | None, bool, Outcome
 def _broken(attempt: Attempt, sandbox: str, found: Inspection) -> Outcome | None:
     """An end that is none of the command's own. Called only where this worker did not end it. Raises `SandboxGone`."""
     signalled = found.exit_code in ENDED_BY_SIGNAL and not found.oom_killed
-    if signalled and attempt.directory.stopped_by_keeper.exists():
+    if signalled and stopped_by_keeper(attempt):
         message = "the keeper stopped the sandbox: its worker could not renew its lease"
         return failure(Reason.WORKER_LOST, message, hint=LOST_HINT)
     if _went_with_the_engine(attempt):

@@ -29,6 +29,7 @@ from workers.network.entry import Entrance, Entry
 from workers.network.full import FullNetwork
 from workers.offered import offered
 from workers.outages import Outages
+from workers.own_lease import OwnLease
 from workers.sandbox.port import SandboxBackend
 from workers.task_disk import TaskDisks
 
@@ -54,6 +55,7 @@ class Equipment:
     entry: Entry
     full_network: FullNetwork
     outages: Outages = field(default_factory=Outages)
+    lease: OwnLease = field(default_factory=OwnLease)
     salvaging: threading.Lock = field(default_factory=threading.Lock)
     salvage_failures: Counter[Claim] = field(default_factory=Counter)
     probed: set[tuple[str, str]] = field(default_factory=set)

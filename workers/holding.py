@@ -14,6 +14,11 @@ def sandbox_of(attempt: Attempt) -> str:
     return attempt.sandbox
 
 
+def stopped_by_keeper(attempt: Attempt) -> bool:
+    """Tell whether the keeper ended the sandbox, because its worker said nothing."""
+    return attempt.directory.stopped_by_keeper.exists()
+
+
 def hand_over(attempt: Attempt, stream: int, *, output_only: bool = False) -> None:
     """Let the keeper hold a stream of the sandbox; the descriptor is closed here.
 

@@ -274,9 +274,11 @@ class WorkerHost:
         before = self._keeper
         try:
             with self._lease:
-                left = self._product.settings.keeper_lease_seconds - (boot_seconds() - said_at)
+                until = said_at + self._product.settings.keeper_lease_seconds
+                left = until - boot_seconds()
                 if left > 0 and not self._stop.is_set():  # after the goodbye the keeper waits for a successor
                     self._equipment.keeper.renew(left)
+                    self._equipment.lease.renew(until)
             self._keeper = None
         except (KeeperUnavailable, KeeperRefused) as error:
             log.warning("keeper not renewed", extra={"error": str(error)})

@@ -29,6 +29,7 @@ from workers.egress import EgressUnavailable
 from workers.ending import finish, give_up
 from workers.git import CloneFailed, clone
 from workers.helper import HelperStopped
+from workers.holding import stopped_by_keeper
 from workers.keeper_client import KeeperRefused, KeeperUnavailable
 from workers.model_api.access import ModelKeyUnavailable
 from workers.network.full import FullNetworkUnavailable
@@ -124,7 +125,9 @@ def create_sandbox(attempt: Attempt) -> None:
     attempt.check()
     if attempt.manifest.vm.network_mode == "full":
         attempt.equipment.full_network.check()
-    backend.start(sandbox)
+    attempt.await_lease()
+    reach("start_due")
+    backend.start(sandbox)  # should this process have slept before, the keeper has removed it
     reach("sandbox_started")
     attempt.check()
 
@@ -277,6 +280,8 @@ def _to_its_end(attempt: Attempt, steps: tuple[Step, ...]) -> None:
         verdict, outcome = _work(attempt, steps)
         if attempt.state in BEFORE_RUNNING and verdict is Verdict.STOPPING:
             attempt.give_back("the worker was stopped before the task ran")
+        elif attempt.state in BEFORE_RUNNING and verdict is Verdict.EXITED and stopped_by_keeper(attempt):
+            attempt.give_back("the worker could not renew its lease before the task ran")
         else:
             finish(attempt, verdict, outcome)
     except (EngineUnavailable, KeeperUnavailable, FullNetworkUnavailable) as error:

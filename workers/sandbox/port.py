@@ -265,4 +265,5 @@ class SandboxBackend(Protocol):
         """Remove the network; harmless when there is none. Raise `SandboxError` while a running sandbox uses it."""
 
     def stop_argv(self, sandbox: str) -> list[str]:
-        """A command that stops the sandbox without this process: for the keeper. Exit 0 = it runs no more."""
+        """A command that stops the sandbox without this process: for the keeper. Exit 0 = it runs no more, and cannot
+        be started: one that never was is removed."""

@@ -10,6 +10,7 @@ BEFORE_RUNNING = (
     "image_ready",
     "sandbox_created",
     "output_held",
+    "start_due",
     "sandbox_started",
     "sandbox_verified",
     GATE_ANNOUNCED,

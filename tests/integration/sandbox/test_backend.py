@@ -367,6 +367,17 @@ class TestDockerBackend:
                 assert not backend.inspect(made).running
         assert stop.main(made) == 0
 
+    def test_what_was_stopped_before_its_start_cannot_be_started(
+        self, backend: SandboxBackend, spec_of: SpecOf
+    ) -> None:
+        """Whoever was about to start it may have slept meanwhile."""
+        with sandbox(backend, spec_of, started=False) as made:
+            for _ in range(2):
+                done = subprocess.run(backend.stop_argv(made), capture_output=True, text=True, check=False)
+                assert (done.returncode, done.stderr) == (0, "")
+            with pytest.raises(SandboxGone):
+                backend.start(made)
+
     def test_one_backend_serves_many_threads(self, backend: SandboxBackend, spec_of: SpecOf) -> None:
         with at_its_gate(backend, spec_of) as (made, _):
             seen: list[bool] = []
