@@ -27,7 +27,7 @@ TYPES = {
 
 
 def _loading() -> str:
-    return (DIRECTORY / LOADING).read_text()
+    return (DIRECTORY / LOADING).read_text("utf-8")
 
 
 def _hash_of(script: str) -> str:
@@ -78,7 +78,7 @@ ASSETS = _load(DIRECTORY)
 
 @blueprint.get("/")
 def index() -> Response:
-    no_params()
+    """Whatever parameters a mail program adds to a link: the page has none of its own."""
     return _answer(ASSETS[INDEX])
 
 

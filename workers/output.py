@@ -398,7 +398,8 @@ class OutputPump:
         records += self._held_rows(now)
         if self._agent is not None:
             records += self._told(self._agent.finish(now), now)
-        if records or self._agent is not None or self._has_news:
+        forgot = self._said is not None and self._said.finish()
+        if records or self._agent is not None or self._has_news or forgot:
             self._write(records)
         dropped = self._progress.dropped_bytes - self._progress.told_bytes
         if dropped:

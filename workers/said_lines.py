@@ -19,8 +19,8 @@ MAX_OUTPUTS_BYTES = 64 << 10
 QUOTED_CHARACTERS = 80
 MOST_PROGRESS, MOST_OUTPUT = 20, 2000
 """Lines of each kind that are read of what is delivered at once, the last ones: reading costs more than printing."""
-MAX_LINE_BYTES = 16 << 10
-"""Of a line that is delivered in pieces; none that is taken is as long."""
+MAX_LINE_BYTES = MAX_VALUE_BYTES + 512
+"""Behind the word: a line that is longer is not taken, whole or in pieces."""
 
 PROGRESS_FORM = (
     f"the form is `::progress 40 text`: a number from 0 to 100, then at most {MAX_TEXT_CHARACTERS} characters of text, "
@@ -80,14 +80,15 @@ class SaidLines:
 
     def take(self, stream: str, data: bytes, at: datetime) -> list[str]:
         """Read what comes next of a stream; return what its user must be told, each kind of it once."""
+        if not data:
+            return []
         begun = self._begun.get(stream)
         data = (begun or b"") + data
         start = data.find(b"\n") + 1 if begun == b"" else 0
         if begun == b"" and not start:
             return []
-        told = [self._begin(stream, data[data.rfind(b"\n") + 1 :])]
-        if any(word in data for word in _WORDS):
-            told += self._read(data, start, at)
+        told = self._read(data, start, at) if any(word in data for word in _WORDS) else []
+        told.append(self._begin(stream, data[data.rfind(b"\n") + 1 :]))
         return [one for one in told if one is not None]
 
     def _begin(self, stream: str, line: bytes) -> str | None:
@@ -96,7 +97,7 @@ class SaidLines:
         if not line:
             return None
         word = next((word for word in _WORDS if word.startswith(line[: len(word)])), None)
-        self._begun[stream] = line if word and len(line) <= MAX_LINE_BYTES else b""
+        self._begun[stream] = line if word and len(line) - len(word) <= MAX_LINE_BYTES else b""
         if word is None or self._begun[stream] or not _LINE.match(line + b"\n"):
             return None
         return self._refuse(*_FORMS[word], line)
@@ -113,6 +114,11 @@ class SaidLines:
     def sever(self) -> None:
         """Something is missing here: what follows may be the end of a line."""
         self._begun = dict.fromkeys(("stdout", "stderr"), b"")
+
+    def finish(self) -> bool:
+        """Nothing follows: forget a line that was not ended. True when there was one."""
+        begun, self._begun = self._begun, {}
+        return bool(begun)
 
     @property
     def has_news(self) -> bool:
@@ -141,14 +147,15 @@ class SaidLines:
     def _read_progress(self, said: bytes, at: datetime) -> str | None:
         found = _PERCENT_AND_TEXT.fullmatch(said.rstrip())
         text = _text(found[2] or b"") if found else ""
-        if found is None or float(found[1]) > 100 or len(text) > MAX_TEXT_CHARACTERS:
+        is_long = len(said) > MAX_LINE_BYTES or len(text) > MAX_TEXT_CHARACTERS
+        if found is None or float(found[1]) > 100 or is_long:
             return self._refuse(*_FORMS[b"::progress"], b"::progress" + said)
         self._newest = SaidProgress(round(float(found[1]), 2), text or None, at)
         return None
 
     def _read_output(self, said: bytes) -> str | None:
         found = _KEY_AND_VALUE.fullmatch(said)
-        if found is None or len(found[2]) > MAX_VALUE_BYTES:
+        if found is None or len(found[2]) > MAX_VALUE_BYTES or len(said) > MAX_LINE_BYTES:
             return self._refuse(*_FORMS[b"::output"], b"::output" + said)
         key = found[1].decode()
         value = found[2].decode(errors="replace").replace("\0", "\N{REPLACEMENT CHARACTER}")

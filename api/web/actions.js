@@ -2,13 +2,12 @@
 
 import { hashOf, taskHash } from "./addresses.js";
 import { showDialog } from "./dialogs.js";
-import { keepDraft } from "./draft.js";
+import { dropDraft } from "./draft.js";
 import { element, fill } from "./element.js";
-import { randomKey } from "./identifiers.js";
+import { answered, keyUntilAnswered } from "./identifiers.js";
 import { complain, say } from "./notices.js";
 import { send, taskPath } from "./server.js";
 import { isTerminal, stateWords } from "./states.js";
-import { withoutDefaults, yamlOf } from "./yaml.js";
 
 /** `put(task)`; `onDone()`: called when the task may have changed. */
 export function actions(taskId, onDone) {
@@ -83,25 +82,37 @@ async function cancel(task) {
   if (!given) return;
   const body = { force: given.force, ...(given.reason && { reason: given.reason }) };
   const query = { wait: 0, children: given.children ? "true" : null };
-  const answer = await (await send(taskPath(task.id), { method: "DELETE", query, body, isRepeatable: true })).json();
-  say(
-    answer.new_state === "cancelled"
-      ? "The task is cancelled."
-      : "The cancellation is stored; the sandbox is being stopped.",
-  );
+  say(await cancelled(taskPath(task.id), { method: "DELETE", query, body, isRepeatable: true }));
+}
+
+async function cancelled(path, request) {
+  const done = "The task is cancelled.";
+  try {
+    const answer = await (await send(path, request)).json();
+    return answer.new_state === "cancelled" ? done : "The cancellation is stored; the sandbox is being stopped.";
+  } catch (error) {
+    if (error.code === "task_already_terminal" && error.details?.task_state === "cancelled") return done;
+    throw error;
+  }
 }
 
 async function rerun(task) {
-  const headers = { "Idempotency-Key": randomKey() };
-  const answer = await (await send(taskPath(task.id, "rerun"), { method: "POST", headers })).json();
+  const answer = await madeOnce(taskPath(task.id, "rerun"), {});
   say(`Submitted again as ${answer.task_id}.`);
   location.hash = taskHash(answer.task_id);
 }
 
+/** Make a task, one however often the button is pressed until an answer comes. */
+async function madeOnce(path, body) {
+  const name = JSON.stringify([path, body]);
+  const headers = { "Idempotency-Key": keyUntilAnswered(name) };
+  const answer = await (await send(path, { method: "POST", body, headers })).json();
+  answered(name);
+  return answer;
+}
+
 async function edit(task) {
-  const definition = withoutDefaults(task.definition);
-  delete definition.metadata.id;
-  keepDraft(yamlOf(definition));
+  dropDraft(task.id); // of an earlier try: what is offered is this task's manifest
   location.hash = hashOf(["submit"], { from: task.id });
 }
 
@@ -120,9 +131,7 @@ async function resume(task) {
     read: () => ({ prompt: prompt.value.trim() }),
   });
   if (!given) return;
-  const headers = { "Idempotency-Key": randomKey() };
-  const body = given.prompt ? { prompt: given.prompt } : {};
-  const answer = await (await send(taskPath(task.id, "resume"), { method: "POST", body, headers })).json();
+  const answer = await madeOnce(taskPath(task.id, "resume"), given.prompt ? { prompt: given.prompt } : {});
   say(`Goes on as ${answer.task_id}.`);
   location.hash = taskHash(answer.task_id);
 }
@@ -139,6 +148,6 @@ async function deleteData(task) {
     ],
   });
   if (!given) return;
-  await send(taskPath(task.id, "data"), { method: "DELETE", isRepeatable: true });
+  await send(taskPath(task.id, "data"), { method: "DELETE" });
   say("The task's data is deleted.");
 }

@@ -1,11 +1,15 @@
-/* Loads the page again when one of its files does not come: a module that is missing leaves an empty page. A browser
- * breaks off all requests when a network of its machine comes or goes, which on a build host every sandbox makes happen. */
+/* Asks again for files of the page that do not come: a module that is missing leaves an empty page. A browser breaks off
+ * all requests when a network of its machine comes or goes, which on a build host every sandbox makes happen. */
 "use strict";
 
 (() => {
   const PAUSES_MS = [500, 1500, 4000, 10000];
   const KEY = "sandbox-loading";
-  const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
+  const ANSWER_MS = 10000;
+  const FILES = `${location.origin}/assets/`;
+  const styles = new Map();
+  const pause = (tried) =>
+    new Promise((resolve) => setTimeout(resolve, PAUSES_MS[Math.min(tried, PAUSES_MS.length - 1)]));
   let isBroken = false;
 
   /** How often in a row it was in vain; null forgets it. */
@@ -38,10 +42,12 @@
     const words = `A file of this page did not come (${file}, or one that it needs). Trying again…`;
     say(words);
     for (let tried = times; ; tried += 1) {
-      await pause(PAUSES_MS[Math.min(tried, PAUSES_MS.length - 1)]);
+      await pause(tried);
       try {
         // Only a server that answers: the browser's own page about one that does not would not try again.
-        if ((await fetch("/", { cache: "no-store" })).ok) break;
+        const { ok, status } = await fetch("/", { cache: "no-store", signal: AbortSignal.timeout(ANSWER_MS) });
+        if (ok) break;
+        say(`${words} The server answers ${status}.`);
       } catch {
         say(`${words} The server does not answer; check that it runs.`);
       }
@@ -49,12 +55,21 @@
     location.reload();
   }
 
+  /** The page works without; so it stays as it is meanwhile, and at last goes without. */
+  async function styleAgain(link) {
+    const tried = styles.get(link.href) ?? 0;
+    styles.set(link.href, tried + 1);
+    if (tried >= PAUSES_MS.length) return;
+    await pause(tried);
+    link.replaceWith(link.cloneNode());
+  }
+
   addEventListener(
     "error",
     ({ target }) => {
-      const isFile = target instanceof HTMLScriptElement || (target instanceof HTMLLinkElement && target.rel === "stylesheet");
-      if (!isFile || isBroken) return;
-      loadAgain(new URL(target.src || target.href).pathname);
+      if (target instanceof HTMLLinkElement && target.href.startsWith(FILES)) styleAgain(target);
+      const isModule = target instanceof HTMLScriptElement && target.type === "module" && target.src.startsWith(FILES);
+      if (isModule && !isBroken) loadAgain(new URL(target.src).pathname);
     },
     true, // such an event does not bubble
   );

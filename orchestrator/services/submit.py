@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 class IdempotencyKeyReused(Exception):
-    """The key was used with another body; use a new key for a new task."""
+    """The key was used for another request; use a new key for a new task."""
 
 
 class InsufficientResources(Exception):
@@ -49,6 +49,30 @@ class GoingOn:
     find: Callable[[sa.Connection], Resumption]
 
 
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """What an Idempotency-Key stands for: a manifest, and the tasks that were named beside it."""
+
+    manifest: Manifest
+    rerun_of: str | None
+    resumed_from: str | None
+
+    @property
+    def fingerprint(self) -> str:
+        return self._fingerprint_of(self.manifest.definition)
+
+    def was_made_by_the_version_before(self, task: Task, fingerprint: str) -> bool:
+        """It stored the same manifest, without the fields that were added since."""
+        lacks = task.definition != self.manifest.definition
+        is_same = lacks and Manifest.from_definition(task.definition) == self.manifest
+        return is_same and fingerprint == self._fingerprint_of(task.definition)
+
+    def _fingerprint_of(self, definition: dict[str, Any]) -> str:
+        named = {"rerun_of": self.rerun_of, "resumed_from": self.resumed_from}
+        body = {**definition, **{what: task_id for what, task_id in named.items() if task_id}}
+        return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+
+
 def submit(
     product: Product,
     manifest: Manifest,
@@ -65,14 +89,13 @@ def submit(
     nothing is stored then.
     """
     task_id = manifest.id or str(uuid.uuid4())
-    fingerprint = _fingerprint(manifest, rerun_of, going_on)
+    request = _Request(manifest, rerun_of, going_on.task_id if going_on else None)
     if manifest.notify:
         webhook_services.prepare(product.database)
     with product.database.write() as tx:
         take_turn(tx)
         at = clock.now()
-        earlier = _earlier(tx, by, idempotency_key, fingerprint, manifest)
-        if earlier is not None:
+        if idempotency_key and (earlier := _earlier(tx, by, idempotency_key, request)):
             return earlier
         resumed = going_on.find(tx) if going_on else None
         _check_parent(tx, by, manifest)
@@ -90,7 +113,7 @@ def submit(
             raise TaskIdTaken(task_id) from None
         webhook_services.insert_own(tx, task_id, manifest, by=by, at=at)
         if idempotency_key:
-            idempotency.remember(tx, by.owner, idempotency_key, fingerprint=fingerprint, task_id=task_id, at=at)
+            idempotency.remember(tx, by.owner, idempotency_key, fingerprint=request.fingerprint, task_id=task_id, at=at)
         messages = place_one(tx, task_id, at)
     fault_points.reach("task_stored")
     deliver(product.broker, messages)
@@ -98,22 +121,17 @@ def submit(
     return task
 
 
-def _earlier(tx: sa.Connection, by: Caller, key: str | None, fingerprint: str, manifest: Manifest) -> Task | None:
-    known = idempotency.find(tx, by.owner, key) if key else None
+def _earlier(tx: sa.Connection, by: Caller, key: str, request: _Request) -> Task | None:
+    known = idempotency.find(tx, by.owner, key)
     if known is None:
         return None
-    task = tasks.get(tx, known[1])
-    if known[0] != fingerprint and not (task and _is_of_the_version_before(task, known[0], manifest)):
+    fingerprint, task_id = known
+    task = tasks.get(tx, task_id)
+    if fingerprint != request.fingerprint and not (task and request.was_made_by_the_version_before(task, fingerprint)):
         raise IdempotencyKeyReused(
-            f"Idempotency-Key {key!r} was used for task {known[1]} with another body; use a new key for a new task"
+            f"Idempotency-Key {key!r} was used for another request, which made task {task_id}; use a new key"
         )
     return task
-
-
-def _is_of_the_version_before(task: Task, fingerprint: str, manifest: Manifest) -> bool:
-    """It stored the same manifest, without the fields that were added since."""
-    lacks = task.definition != manifest.definition and Manifest.from_definition(task.definition) == manifest
-    return lacks and fingerprint == _fingerprint_of(task.definition, {})
 
 
 def _check_parent(tx: sa.Connection, by: Caller, manifest: Manifest) -> None:
@@ -129,13 +147,3 @@ def _check_capacity(tx: sa.Connection, manifest: Manifest) -> None:
     if why is not None:
         best = max((host.capacity for host in workers.registered(tx)), key=lambda one: (one.cpus, one.memory_bytes))
         raise InsufficientResources(why, demand.requested, best)
-
-
-def _fingerprint(manifest: Manifest, rerun_of: str | None, going_on: GoingOn | None) -> str:
-    origin = {"rerun_of": rerun_of, "resumed_from": going_on and going_on.task_id}
-    return _fingerprint_of(manifest.definition, {name: task_id for name, task_id in origin.items() if task_id})
-
-
-def _fingerprint_of(definition: dict[str, Any], origin: dict[str, str]) -> str:
-    body = {**definition, **origin}
-    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()

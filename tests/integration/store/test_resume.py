@@ -203,6 +203,23 @@ def test_a_key_of_the_version_before_still_answers_with_its_task(product: Produc
     assert submit(product, manifest_of(), idempotency_key="k").id == first.id
     with pytest.raises(IdempotencyKeyReused):
         submit(product, manifest_of("another"), idempotency_key="k")
+    with pytest.raises(IdempotencyKeyReused):
+        rerun(product, first.id, {}, POLICY, idempotency_key="k")
+
+
+def test_a_rerun_s_key_of_the_version_before_still_answers_with_its_task(product: Product) -> None:
+    registered(product)
+    old = submit(product, manifest_of())
+    first = rerun(product, old.id, {}, POLICY, idempotency_key="k")
+    del first.definition["lifecycle"]["keep_session"]
+    body = {**first.definition, "rerun_of": old.id}
+    digest = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+    with product.database.write() as tx:
+        tx.execute(idempotency_keys.update().values(fingerprint=digest))
+        tx.execute(task_table.update().where(task_table.c.id == first.id).values(definition=first.definition))
+    assert rerun(product, old.id, {}, POLICY, idempotency_key="k").id == first.id
+    with pytest.raises(IdempotencyKeyReused):
+        submit(product, manifest_of(), idempotency_key="k")
 
 
 def test_the_rerun_of_a_resumed_task_goes_on_from_the_same_one(product: Product) -> None:

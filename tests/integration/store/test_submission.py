@@ -92,7 +92,7 @@ def test_the_same_key_and_body_answer_with_the_same_task(product: Product, broke
 
 def test_the_same_key_with_another_body_is_refused(product: Product) -> None:
     first = submit(product, manifest_of("a"), idempotency_key="k")
-    with pytest.raises(IdempotencyKeyReused, match=f"'k' was used for task {first.id} with another body"):
+    with pytest.raises(IdempotencyKeyReused, match=f"'k' was used for another request, which made task {first.id}"):
         submit(product, manifest_of("b"), idempotency_key="k")
     assert stored(product) == 1
 
