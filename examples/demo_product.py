@@ -42,7 +42,10 @@ def run_demo(demo: Callable[[], None]) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
-    print("\nEverything that was started has ended. To look around on your own: .venv/bin/sandbox up")
+    print(
+        "\nEverything that was started has ended. To look around on your own: .venv/bin/sandbox up, "
+        "and open the page whose address it prints"
+    )
     return 0
 
 

@@ -101,7 +101,8 @@ class LazyGroup(click.Group):
         name = args[0]
         if name not in self._deferred and not name.startswith("-") and not ctx.resilient_parsing:
             near = difflib.get_close_matches(name, self._deferred, n=1)
-            ctx.fail(f"there is no command {name!r}" + (f": did you mean {near[0]!r}?" if near else "."))
+            elsewhere = "." if ctx.parent else "; what is done with tasks is below `sandbox task`."
+            ctx.fail(f"there is no command {name!r}" + (f": did you mean {near[0]!r}?" if near else elsewhere))
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

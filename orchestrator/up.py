@@ -188,13 +188,13 @@ def _listens(in_force: settings.Settings) -> bool:
 def _announce(in_force: settings.Settings) -> None:
     scheme = "https" if in_force.tls_cert else "http"
     base = f"{scheme}://{in_force.host}:{in_force.port}"
-    click.echo(f"sandbox up: REST at {base}/api/v1, data in {in_force.data_dir}")
+    click.echo(f"sandbox up: web page at {base}/, REST at {base}/api/v1, data in {in_force.data_dir}")
     if in_force.stream_port:
         click.echo(f"sandbox up: the same at {scheme}://{in_force.host}:{in_force.stream_port} for event streams")
     if not in_force.is_local:
         create = f"sandbox token create NAME --owner WHO --data-dir {in_force.data_dir}"
         click.echo(f"sandbox up: other machines reach it; `{create}` makes an access token")
-    click.echo(f"sandbox up: try `sandbox task list --server {base}`; Ctrl-C ends it")
+    click.echo(f"sandbox up: try `sandbox task submit examples/hello.yaml --follow --server {base}`; Ctrl-C ends it")
 
 
 def _environment(given: dict[str, Any], in_force: settings.Settings) -> dict[str, str]:

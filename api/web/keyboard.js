@@ -7,6 +7,7 @@ const SEQUENCE_MS = 1500;
 const HELP = [
   ["g then t, s, f, q", "go to tasks, submit, fleet, queue"],
   ["/", "filter the list; search the log; write in the editor"],
+  ["f, s, n, N", "in the log: follow or pause; search; next, previous match"],
   ["j, k", "next, previous task in the list"],
   ["Enter", "open it"],
   ["← →", "other tab of a task, while the tabs have the focus"],

@@ -23,7 +23,7 @@ export function logToolbar(on) {
   const search = element("input", {
     type: "search",
     class: "log-search",
-    placeholder: "Search the log (s)",
+    placeholder: "Search the log (/)",
     "aria-label": "Search the log",
     autocomplete: "off",
     spellcheck: "false",

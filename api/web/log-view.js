@@ -108,7 +108,7 @@ class LogPanel {
           this.#onVisibility();
         },
         onMessage: (data) => this.#hear(data),
-        onWaiting: () => this.#say("A file of this page did not come, trying again…", "warn"),
+        onWaiting: () => this.#say("A file of this page did not come, trying again… Should this stay, reload the page.", "warn"),
         onFailed: (message) => this.#say(`The log's worker has failed (${message}): reload the page.`, "bad"),
       },
     );
@@ -164,12 +164,12 @@ class LogPanel {
     this.#toolbar = logToolbar({
       onSearch: (query) => this.#search(query),
       onNext: (direction) => this.#next(direction),
-      onFollow: (isOn) => (isOn ? this.#follow() : this.#pause()),
+      onFollow: (isOn) => (isOn ? this.#goToEnd() : this.#pause()),
       onStream: (stream) => this.setStream(stream),
       onTimes: (isOn) => this.#setTimes(isOn),
       onWrap: (isOn) => this.#setWrapping(isOn),
       onStart: () => this.#goTo(this.#message.begin),
-      onEnd: () => this.#follow(),
+      onEnd: () => this.#goToEnd(),
       onLeave: () => this.#viewport.focus(),
       text: () => this.#rows.text,
     });
@@ -376,6 +376,12 @@ class LogPanel {
     this.#layOut();
   }
 
+  /** Somebody wants to see the newest lines: on a small screen they may be below it. */
+  #goToEnd() {
+    this.#follow();
+    this.#viewport.scrollIntoView({ block: "nearest" });
+  }
+
   #pause() {
     if (!this.#isFollowing) return;
     this.#isFollowing = false;
@@ -438,7 +444,7 @@ class LogPanel {
   }
 
   #keys = {
-    f: () => (this.#isFollowing ? this.#pause() : this.#follow()),
+    f: () => (this.#isFollowing ? this.#pause() : this.#goToEnd()),
     s: () => this.#toolbar.search.focus(),
     n: () => this.#next(1),
     N: () => this.#next(-1),

@@ -9,7 +9,8 @@ import { failure } from "./failure.js";
 import { randomKey } from "./identifiers.js";
 import { say } from "./notices.js";
 import { countText } from "./quantities.js";
-import { getJson, send } from "./server.js";
+import { getJson, send, taskPath } from "./server.js";
+import { withoutDefaults, yamlOf } from "./yaml.js";
 
 const TYPING_MS = 350;
 
@@ -82,7 +83,7 @@ export function submitPage({ query }) {
 
   function changed(now) {
     key = null;
-    keepDraft(now);
+    keepDraft(from, now);
     fill(trouble);
     clearTimeout(timer);
     timer = setTimeout(check, TYPING_MS);
@@ -137,7 +138,7 @@ export function submitPage({ query }) {
       const response = await send("/tasks", { method: "POST", body: given, headers: { "Idempotency-Key": key } });
       const answer = await response.json();
       key = null;
-      dropDraft();
+      dropDraft(from);
       say(`Submitted as ${answer.task_id}.`);
       location.hash = taskHash(answer.task_id);
     } catch (error) {
@@ -150,8 +151,25 @@ export function submitPage({ query }) {
     }
   }
 
-  text.put(draft() ?? EXAMPLES[0].text);
-  check();
+  async function begin() {
+    const kept = draft(from);
+    if (kept !== null || !from) {
+      text.put(kept ?? EXAMPLES[0].text);
+      check();
+      return;
+    }
+    button.disabled = text.field.disabled = true; // until it is what is said of it
+    checking = new AbortController();
+    try {
+      text.put(manifestOf(await getJson(taskPath(from), { signal: checking.signal })));
+      button.disabled = text.field.disabled = false;
+      check();
+    } catch (error) {
+      if (error.name !== "AbortError") fill(trouble, failure(error, begin));
+    }
+  }
+
+  begin();
   return {
     element: view,
     title: "Submit",
@@ -161,6 +179,13 @@ export function submitPage({ query }) {
       checking?.abort();
     },
   };
+}
+
+/** The manifest of a task, to be submitted as another one. */
+function manifestOf(task) {
+  const definition = withoutDefaults(task.definition);
+  delete definition.metadata?.id;
+  return yamlOf(definition);
 }
 
 function good(definition) {

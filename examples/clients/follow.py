@@ -30,7 +30,7 @@ def frames(server, token, query):
         except (OSError, http.client.HTTPException) as error:
             if isinstance(error, urllib.error.HTTPError) and error.code < 500 and error.code != 429:
                 sys.exit(f"{server} refuses: {error.read().decode()}")
-            print(f"connection lost, trying again: {error}", file=sys.stderr)
+            print(f"no connection to {server} (does it run?), trying again: {error}", file=sys.stderr)
         time.sleep(1)
 
 

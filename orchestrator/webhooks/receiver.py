@@ -17,7 +17,7 @@ from orchestrator.host_addresses import Address, Network
 MAX_URL = 2000
 """Characters."""
 PORTS = {"https": 443, "http": 80}
-ADVICE = "the operator allows ranges with SANDBOX_WEBHOOK_PRIVATE_CIDRS"
+ADVICE = "the operator allows ranges with SANDBOX_WEBHOOK_PRIVATE_CIDRS (docs/webhooks.md)"
 
 _PRINTABLE = re.compile(r"[\x21-\x7e]*")
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"

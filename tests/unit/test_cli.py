@@ -449,6 +449,20 @@ def test_status_shows_outcome_and_hint(api: FakeApi) -> None:
     assert "oom_killed" in sandbox("task", "status", "t", "--format", "table", server=api.url).out
 
 
+def test_a_watched_status_ends_with_what_to_do_about_a_failure(api: FakeApi) -> None:
+    outcome = {"reason": "oom_killed", "message": "memory ran out", "hint": "ask for more"}
+    api.tasks["t"] = task("t", "failed", outcome=outcome)
+    ran = sandbox("task", "status", "t", "--watch", server=api.url)
+    assert ran.code == 0
+    assert ran.err.splitlines()[-1] == "ask for more"
+
+
+def test_a_verb_of_tasks_that_is_given_alone_is_told_where_it_is() -> None:
+    ran = sandbox("submit")
+    assert ran.code == 2
+    assert "there is no command 'submit'; what is done with tasks is below `sandbox task`." in ran.err
+
+
 def test_status_of_an_unknown_task_is_3(api: FakeApi) -> None:
     ran = sandbox("task", "status", "nope", "--format", "json", server=api.url)
     assert (ran.code, ran.out) == (3, "")

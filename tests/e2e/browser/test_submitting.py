@@ -118,6 +118,26 @@ def test_a_task_is_run_again_with_edits(page: Page, api: httpx.Client) -> None:
     second = task_id_of(page)
     assert second != first
     assert ended(api, second)["state"] == "completed"
+    page.load(page.browser.back)
+    page.see("aside", "Valid")
+    assert page.address == f"/#/submit?from={first}"
+    assert "exit 3" in (page.see("textarea").get_attribute("value") or ""), "it says whose manifest this is"
+
+
+def test_what_is_written_for_one_task_is_not_offered_as_another_s_manifest(page: Page, api: httpx.Client) -> None:
+    one, other = (submit(api, run_manifest(script=f"echo {name}")) for name in ("one", "other"))
+    page.open(f"#/submit?from={one}")
+    page.see("aside", "Valid")
+    page.write(small("echo changed", name="Changed"))
+    page.see("aside", "Valid")
+    page.open(f"#/submit?from={other}")
+    page.see("aside", "Valid")
+    assert "echo other" in (page.see("textarea").get_attribute("value") or "")
+    page.open(f"#/submit?from={one}")
+    page.see("aside", "Valid")
+    assert "echo changed" in (page.see("textarea").get_attribute("value") or "")
+    page.open("#/submit?from=unknown")
+    page.see("main [role=alert]", "unknown")
 
 
 def test_the_editor_indents_and_lets_the_keyboard_out(page: Page) -> None:
