@@ -18,9 +18,8 @@ demo: install ## start everything, run a real task on this repository, fetch its
 demo-agent: install ## the real coding agent fixes a bug, with a scripted model in place of a real one
 	@$(PYTHON) examples/demo_agent.py
 
-# Most tests wait more than they compute. A file's tests stay together: they share what it starts. The long files, which are in
-# tests/e2e, go first, so that short ones fill the end.
-SPREAD := -n 3 --dist loadfile --no-loadscope-reorder
+# Most tests wait more than they compute. A file's tests stay together: they share what it starts.
+SPREAD := -n 3 --dist loadfile
 
 test: install ## all tests
 	@$(PYTHON) -m pytest $(SPREAD)

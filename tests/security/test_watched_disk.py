@@ -30,11 +30,15 @@ def client_of(product: Product) -> httpx.Client:
 
 
 @pytest.fixture(scope="module")
-def watched(docker_engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+def watched_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("watched") / "data"
+
+
+@pytest.fixture(scope="module")
+def watched(docker_engine: None, watched_directory: Path) -> Iterator[httpx.Client]:
     if subprocess.run([*ALONE, "true"], capture_output=True, check=False).returncode != 0:
         missing("a mount namespace of the test's own", "run the tests as root")
-    directory = tmp_path_factory.mktemp("watched") / "data"
-    with running_product(directory, wrapper=ALONE) as product, client_of(product) as client:
+    with running_product(watched_directory, wrapper=ALONE) as product, client_of(product) as client:
         yield client
 
 
@@ -101,12 +105,14 @@ def test_d1_a_watched_success_that_ends_between_two_looks_stays_one(watched: htt
     pytest.fail("of 20 tasks that wrote too much and ended at once none was a success")
 
 
-def test_d1_a_worker_that_watches_mounts_nothing(watched: httpx.Client, tmp_path: Path) -> None:
+def test_d1_a_worker_that_watches_mounts_nothing(
+    watched: httpx.Client, watched_directory: Path, tmp_path: Path
+) -> None:
     upstream = make_repository(tmp_path / "upstream")
     task = submit(watched, writing("ls", repository=upstream.url))
     assert ended(watched, task)["state"] == "completed"
     assert b"README.md" in raw_output(watched, task)
-    assert loop_devices_below(tmp_path.parent) == []
+    assert loop_devices_below(watched_directory) == []
 
 
 def test_d1_what_is_written_into_a_writable_root_is_watched_beside_the_disk(writable: httpx.Client) -> None:

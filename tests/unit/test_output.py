@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -103,6 +104,9 @@ def pump(
     )
     one.start()
     assert one.wait_end(30)
+    for thread in threading.enumerate():  # else a killed one's last word may be heard in the next test
+        if thread.name == f"output-{CLAIM.task_id}":
+            thread.join(30)
 
 
 def test_both_streams_are_kept_apart_and_whole(tmp_path: Path) -> None:
