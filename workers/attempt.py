@@ -260,13 +260,19 @@ class Attempt:
             time.sleep(0.05)
 
     def await_lease(self) -> None:
-        """Wait until the store has heard of this worker lately: a silent one's task may be another's by now.
+        """Wait until the store has heard of this worker lately, and says that the attempt is still its own.
 
-        Raises `Stopped`, `PhaseOver`.
+        A silent worker's task may be another's by now, also when its heartbeats come again. Raises `StaleClaim`,
+        `Stopped`, `PhaseOver`.
         """
-        while not self.equipment.lease.holds:
-            self.pause(LEASE_LOOK_SECONDS)
-        self.check()
+        lease, product = self.equipment.lease, self.equipment.product
+        while True:
+            while not lease.holds:
+                self.pause(LEASE_LOOK_SECONDS)
+            patiently(lambda: claims.confirm(product, self.claim))
+            self.check()
+            if lease.holds:  # and it is not long ago that the store said so
+                return
 
     def give_back(self, why: str, *, trouble: str | None = None) -> None:
         """Let the task be placed again; it had not begun to run. Raises `StaleClaim`."""

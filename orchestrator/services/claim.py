@@ -6,6 +6,7 @@ import logging
 from typing import Any
 
 from orchestrator import clock
+from orchestrator.journal import StaleClaim
 from orchestrator.models import Cancellation, Claim, Task
 from orchestrator.product import Product
 from orchestrator.states import Event, State, after
@@ -65,6 +66,17 @@ def advance(
         if attempt_facts:
             attempt_rows.note(tx, claim, **attempt_facts)
         return task.cancellation if task else None
+
+
+def confirm(product: Product, claim: Claim) -> None:
+    """Return when the attempt is still its worker's; whoever is about to take it over is waited for.
+
+    Raises `StaleClaim`, `StoreUnavailable`.
+    """
+    with product.database.write() as tx:
+        task = tasks.get(tx, claim.task_id, for_update=True)
+        if task is None or task.claim != claim:
+            raise StaleClaim(claim)
 
 
 def say(product: Product, claim: Claim, message: str) -> None:

@@ -14,7 +14,7 @@ from orchestrator.journal import StaleClaim
 from orchestrator.models import Claim
 from orchestrator.outcomes import of_exit
 from orchestrator.product import Product
-from orchestrator.services.claim import advance, claim, say
+from orchestrator.services.claim import advance, claim, confirm, say
 from orchestrator.services.conclude import conclude
 from orchestrator.services.submit import submit
 from orchestrator.states import Event, State
@@ -134,6 +134,19 @@ def test_a_step_whose_answer_was_lost_can_be_reported_again_and_counts_once(prod
         advance(product, replace(mine, fence=9), State.READY, Event.GATE_OPENED, "the command runs")
     with pytest.raises(StaleClaim):
         advance(product, mine, State.STAGING, Event.WORKSPACE_MADE, "made")
+
+
+def test_only_the_claim_in_force_is_confirmed(product: Product) -> None:
+    registered(product)
+    submitted(product, "t")
+    task = claim(product, "w", "t", 1)
+    assert task is not None
+    assert task.claim is not None
+    confirm(product, task.claim)
+    for other in (replace(task.claim, fence=2), replace(task.claim, attempt=2), Claim("nobody", 1, 1)):
+        with pytest.raises(StaleClaim):
+            confirm(product, other)
+    assert now(product, "t") == task
 
 
 def test_what_a_task_says_of_its_state_changes_without_a_step_and_only_by_its_owner(product: Product) -> None:
