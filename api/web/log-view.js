@@ -108,7 +108,8 @@ class LogPanel {
           this.#onVisibility();
         },
         onMessage: (data) => this.#hear(data),
-        onWaiting: () => this.#say("A file of this page did not come, trying again… Should this stay, reload the page.", "warn"),
+        onWaiting: () =>
+          this.#say("A file of this page did not come, trying again… Should this stay, reload the page.", "warn"),
         onFailed: (message) => this.#say(`The log's worker has failed (${message}): reload the page.`, "bad"),
       },
     );

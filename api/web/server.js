@@ -45,7 +45,8 @@ export function workerPath(name, ...more) {
  * Send a request to a path below /api/v1, or to a path of the server that begins with /api/. A refused token is asked
  * for; a request that nobody answers, or that meets a server which is not ready, is sent again twice when it may be.
  *
- * `isRepeatable`: sent twice it does what it does once, as a GET does and whatever has an Idempotency-Key. `query`: values that are null are left out, lists repeat their name. `body`: a string as it is, else JSON. Raises
+ * `isRepeatable`: sent twice it does what it does once, as a GET does and whatever has an Idempotency-Key. `query`:
+ * values that are null are left out, lists repeat their name. `body`: a string as it is, else JSON. Raises
  * `ServerError`, `Unreachable`, and what `signal` raises.
  */
 export async function send(path, { method = "GET", query = {}, body, headers = {}, signal, isRepeatable } = {}) {

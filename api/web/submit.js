@@ -99,7 +99,8 @@ export function submitPage({ query }) {
       return;
     }
     try {
-      const found = await getJson("/tasks", { method: "POST", query: { dry_run: "true" }, body: given, signal, isRepeatable: true });
+      const query = { dry_run: "true" };
+      const found = await getJson("/tasks", { method: "POST", query, body: given, signal, isRepeatable: true });
       show([], good(found));
     } catch (error) {
       if (error.name !== "AbortError") refused(error);

