@@ -24,15 +24,9 @@ TYPES = {
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
 }
-
-
-def _loading() -> str:
-    return (DIRECTORY / LOADING).read_text("utf-8")
-
-
-def _hash_of(script: str) -> str:
-    """As a content security policy names it (W3C CSP3, hash-source)."""
-    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+_INLINE = (DIRECTORY / LOADING).read_bytes()
+_INLINE_HASH = base64.b64encode(hashlib.sha256(_INLINE).digest()).decode()
+"""As a content security policy names it (W3C CSP3, hash-source)."""
 
 
 HEADERS = {
@@ -41,7 +35,7 @@ HEADERS = {
     # taken as HTML. The one policy of Trusted Types is the log's (log-view.js), which lets its own worker start and
     # nothing else.
     "Content-Security-Policy": (
-        f"default-src 'none'; script-src 'self' 'sha256-{_hash_of(_loading())}'; worker-src 'self'; style-src 'self'; "
+        f"default-src 'none'; script-src 'self' 'sha256-{_INLINE_HASH}'; worker-src 'self'; style-src 'self'; "
         "img-src 'self' blob: data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
         "require-trusted-types-for 'script'; trusted-types sandbox-worker"
     ),
@@ -68,7 +62,7 @@ def _load(directory: Path) -> dict[str, Asset]:
         if file.suffix in TYPES and file.name != LOADING:
             body = file.read_bytes()
             if file.name == INDEX:
-                body = body.replace(b"<script></script>", f"<script>{_loading()}</script>".encode())
+                body = body.replace(b"<script></script>", b"<script>" + _INLINE + b"</script>")
             found[file.name] = Asset(body, TYPES[file.suffix], hashlib.sha256(body).hexdigest()[:32])
     return found
 

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -93,6 +93,11 @@ class Output:
     def note(self, text: str) -> None:
         """Print one line that is no part of the result."""
         click.echo(plain(text), err=True)
+
+    def hint(self, task: Mapping[str, Any]) -> None:
+        """Say what can be done about the outcome of a task, if it has one and that says so."""
+        for line in str((task.get("outcome") or {}).get("hint") or "").splitlines():
+            self.note(line)
 
     def rows(self, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         """Print a list."""

@@ -159,8 +159,7 @@ def _explain(session: Session, task: dict[str, Any], *, log_was_shown: bool) -> 
     outcome = task.get("outcome") or {}
     if outcome.get("message"):
         session.output.note(f"{outcome.get('reason')}: {outcome['message']}")
-    for line in str(outcome.get("hint") or "").splitlines():
-        session.output.note(line)
+    session.output.hint(task)
 
 
 def _last_lines(session: Session, task: dict[str, Any]) -> list[str]:

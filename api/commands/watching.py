@@ -158,5 +158,4 @@ def _line(output: Output, task: Task) -> None:
     output.line(f"{at}  {task['id']}  {task['state']}{message}")
     if question := task.get("input_required"):
         output.line(f"{at}  {task['id']}  asks: {asked(question)}; {how_to_answer(task['id'], question)}")
-    for line in str((task.get("outcome") or {}).get("hint") or "").splitlines():
-        output.note(line)
+    output.hint(task)
