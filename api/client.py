@@ -23,6 +23,7 @@ from api.client_errors import (
     UnsafeName,
     WaitTimedOut,
 )
+from api.client_webhooks import Webhooks
 from api.connection import Connection, Json
 from api.downloads import Download, Downloaded, Progress
 from api.following import ALWAYS_GIVEN, Deadline, Event, EventFollower, LogFollower, LogRecord
@@ -55,6 +56,7 @@ class Client:
 
     Every method raises `ServerUnreachable` when no usable answer comes, `NotFound` for 404 and
     `ServerRefused` for any other error the server answers. Answers are the contract's objects (§3).
+    `webhooks` has the methods about webhooks.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class Client:
         `transport` and `sleep` replace the network and waiting in tests.
         """
         self._connection = Connection(server, token, ca_file=ca_file, transport=transport, sleep=sleep)
+        self.webhooks = Webhooks(self._connection)
 
     def __enter__(self) -> Self:
         return self

@@ -41,6 +41,7 @@ SUMMARIES = {
     "task": "Submit tasks, watch them, fetch what they made, cancel them.",
     "token": "Make, list and revoke access tokens.",
     "up": "Run everything on this machine: API, worker, broker and store.",
+    "webhooks": "Make and list webhooks; see what they were sent, send it once more.",
     "worker": "Run a worker on this build host.",
     "workers": "Look at the fleet; drain, resume and remove workers.",
 }

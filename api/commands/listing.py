@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -10,7 +10,7 @@ import click
 
 from api.commands.conversation import asked, how_to_answer, used_by_agent
 from api.commands.frames import cpu, disk, memory, progress_words
-from api.commands.options import Session, client_command
+from api.commands.options import Command, Session, client_command
 from api.commands.render import plain, short_time, size
 from api.commands.watching import watch_many, watch_one
 from orchestrator.states import State
@@ -56,6 +56,17 @@ label_option = click.option(
 )
 
 
+def limit_option(default: int) -> Callable[[Command], Command]:
+    """Return what adds `--limit`: how many of a list are shown, `default` unless told."""
+    return click.option(
+        "--limit",
+        type=click.IntRange(1, MAX_LIMIT),
+        default=default,
+        show_default=True,
+        help="At most so many, newest first.",
+    )
+
+
 def states_given(groups: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
     """Return what `--state` has named, each state once."""
     return tuple(dict.fromkeys(state for group in groups for state in group))
@@ -71,13 +82,7 @@ def labels_given(labels: Sequence[tuple[str, str]]) -> dict[str, str]:
 @click.command("list")
 @state_option
 @label_option
-@click.option(
-    "--limit",
-    type=click.IntRange(1, MAX_LIMIT),
-    default=100,
-    show_default=True,
-    help="At most so many, newest first.",
-)
+@limit_option(100)
 @click.option("--watch", is_flag=True, help="Go on and show what changes, until Ctrl-C.")
 @client_command(short_server=False, listing=True)
 def list_tasks(
