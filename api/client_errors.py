@@ -45,7 +45,8 @@ class ServerRefused(ClientError):
     """The server answered with an error (contract §3).
 
     `errors` holds every mistake of a refused manifest, `body` the whole answer (for `existing_task`,
-    `task_state` and the like), `retry_after_seconds` what a 429 or 503 asks for.
+    `task_state` and the like), `retry_after_seconds` what a 429 or 503 asks for; `known` is what an operator finds the
+    refusal by: status, error and the request's id.
     """
 
     exit_code = 4
@@ -62,14 +63,14 @@ class ServerRefused(ClientError):
         body: dict[str, Any] | None = None,
         retry_after_seconds: float | None = None,
     ) -> None:
-        known = f"{status} {error}" + (f", request {request_id}" if request_id else "")
+        self.known = f"{status} {error}" + (f", request {request_id}" if request_id else "")
         ours = "request_id" in (body or {})
         advice = "" if ours and status in _SAYS_WHAT_TO_DO else _ADVICE.get(status, "")
         if retry_after_seconds is not None:
             advice = f"Try again in {retry_after_seconds:g} s."
         candidates = details.get("candidates") if isinstance(details, dict) else None
         among = f": {', '.join(map(str, candidates))}" if candidates else ""
-        super().__init__(f"{message}{among} ({known})" + (f" {advice}" if advice else ""))
+        super().__init__(f"{message}{among} ({self.known})" + (f" {advice}" if advice else ""))
         self.status = status
         self.error = error
         self.message = message

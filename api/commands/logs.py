@@ -8,12 +8,12 @@ from functools import partial
 
 import click
 
-from api.client import LogRecord
+from api.client import ClientError, LogRecord
 from api.commands.conversation import STREAMS as CONVERSATION
 from api.commands.conversation import ConversationPrinter, is_agents, last_of
 from api.commands.options import Session, client_command, moment
 from api.commands.records import LogPrinter
-from orchestrator.states import TERMINAL
+from orchestrator.states import TERMINAL, State
 
 STREAMS = ("stdout", "stderr", "events", "system")
 
@@ -81,13 +81,15 @@ def logs(
     As text, standard output gets exactly what the task printed; state changes and the product's own lines
     go to standard error, unless --timestamps or --stream events asks for them. The log of a coding agent is shown as a
     conversation: what it says, a line for each tool it uses, what it asks and is sent; --raw and --stream show the
-    rest. A connection that is cut resumes: nothing is lost and nothing comes twice.
+    rest. A connection that is cut resumes: nothing is lost and nothing comes twice. With --follow, standard error
+    tells at the end why a task did not complete, unless --stream, --raw or --attempt ask for a part.
     """
     if timestamps and session.output.form != "text":
         raise click.UsageError("--timestamps belongs to --format text; the other formats always show the time")
     if raw and stream is not None:
         raise click.UsageError("--raw is --stream stdout: give one of them")
     stream = "stdout" if raw else stream
+    tells_why = follow and stream is None and attempt is None and session.output.form == "text"
     printer: LogPrinter | ConversationPrinter | None = None
     if stream is None and session.output.form == "text":
         printer = _conversation(session, task_id, follow=follow, marked=timestamps)
@@ -101,6 +103,18 @@ def logs(
     for record in found:
         printer(record)
     printer.finish()
+    if tells_why:
+        _tell_why(session, task_id)
+
+
+def _tell_why(session: Session, task_id: str) -> None:
+    """Say why a task did not complete; its log is whole without it, so a server that went away is no fault here."""
+    try:
+        task = session.client.get(task_id)
+    except ClientError:
+        return
+    if task["state"] in TERMINAL and task["state"] != State.COMPLETED:
+        session.output.why(task)
 
 
 def _conversation(session: Session, task_id: str, *, follow: bool, marked: bool) -> ConversationPrinter | None:

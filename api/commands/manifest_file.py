@@ -68,10 +68,12 @@ def error_lines(name: str, errors: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return `FILE:line:column: message (did you mean …?)` for each mistake; without a line, its field."""
     lines = []
     for one in errors:
-        line, column = one.get("line"), one.get("column")
-        place = f"{name}:{line}:{column}" if line else f"{name}: {one.get('field') or 'manifest'}"
+        line, column, message = one.get("line"), one.get("column"), str(one.get("message"))
+        field = one.get("field") or "manifest"
+        place = f"{name}:{line}:{column}" if line else name if message.startswith(field) else f"{name}: {field}"
         suggestion = one.get("suggestion")
-        lines.append(f"{place}: {one.get('message')}" + (f" (did you mean {suggestion}?)" if suggestion else ""))
+        is_said = suggestion is None or f"write {suggestion}" in message
+        lines.append(f"{place}: {message}" + ("" if is_said else f" (did you mean {suggestion}?)"))
     return lines
 
 

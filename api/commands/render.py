@@ -94,6 +94,13 @@ class Output:
         """Print one line that is no part of the result."""
         click.echo(plain(text), err=True)
 
+    def why(self, task: Mapping[str, Any]) -> None:
+        """Say how a task ended that did not complete, and what can be done about it."""
+        outcome = task.get("outcome") or {}
+        if outcome.get("message"):
+            self.note(f"{outcome.get('reason')}: {outcome['message']}")
+        self.hint(task)
+
     def hint(self, task: Mapping[str, Any]) -> None:
         """Say what can be done about the outcome of a task, if it has one and that says so."""
         for line in str((task.get("outcome") or {}).get("hint") or "").splitlines():

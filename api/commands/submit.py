@@ -114,7 +114,12 @@ def _key() -> str:
 
 
 def _with_places(error: ServerRefused, lines: Sequence[str]) -> Exception:
-    return CommandFailed("\n".join([str(error), *lines]), error.exit_code) if lines else error
+    """Each mistake in a line of its own, which the server's message would tell the first of once more."""
+    if not lines:
+        return error
+    count = "one mistake" if len(lines) == 1 else f"{len(lines)} mistakes"
+    head = f"the manifest has {count}; nothing was started ({error.known})"
+    return CommandFailed("\n".join([head, *lines]), error.exit_code)
 
 
 def _print_manifest(session: Session, manifest: dict[str, Any]) -> None:

@@ -156,10 +156,7 @@ def _explain(session: Session, task: dict[str, Any], *, log_was_shown: bool) -> 
             session.output.note("The end of its log:")
         for line in last:
             session.output.note(f"  {line}")
-    outcome = task.get("outcome") or {}
-    if outcome.get("message"):
-        session.output.note(f"{outcome.get('reason')}: {outcome['message']}")
-    session.output.hint(task)
+    session.output.why(task)
 
 
 def _last_lines(session: Session, task: dict[str, Any]) -> list[str]:

@@ -46,5 +46,5 @@ document.querySelector("form").onsubmit = (event) => {
   stop(told.replaceChildren());
   stop = follow({ filter: "state_change,output", ...(task && { task_id: task, after: "0" }) },
     (frame) => show(frame.type === "output" ? frame.data : `\n${frame.task_id}: ${frame.new_state ?? frame.type}\n`),
-    (ms) => show(`\nconnection lost, trying again in ${ms / 1000} s\n`));
+    (ms) => show(`\nno connection (is there such a task, a server, and may this page?), again in ${ms / 1000} s\n`));
 };

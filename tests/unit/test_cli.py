@@ -229,17 +229,21 @@ def test_a_refused_manifest_shows_every_mistake_with_its_place(api: FakeApi, man
     errors = [
         {"field": "vm.cpu", "line": 5, "column": 3, "message": "unknown field", "suggestion": "cpus"},
         {"field": "kind", "line": None, "column": None, "message": "is missing"},
+        {"field": "run", "line": None, "message": "run has no command; write script", "suggestion": "script"},
     ]
 
     def refuse(seen: Seen) -> dict[str, Any]:
-        raise Refusal(400, "invalid_manifest", "The manifest is not valid.", {"errors": errors})
+        raise Refusal(400, "invalid_manifest", "The manifest is not valid: unknown field.", {"errors": errors})
 
     api.on_submit = refuse
     ran = sandbox("task", "submit", manifest, server=api.url, root=ROOT)
     assert (ran.code, ran.out) == (4, "")
-    assert f"{manifest}:5:3: unknown field (did you mean cpus?)" in ran.err
-    assert f"{manifest}: kind: is missing" in ran.err
-    assert "req-1" in ran.err
+    assert ran.err.splitlines() == [
+        "Error: the manifest has 3 mistakes; nothing was started (400 invalid_manifest, request req-1)",
+        f"{manifest}:5:3: unknown field (did you mean cpus?)",
+        f"{manifest}: kind: is missing",
+        f"{manifest}: run has no command; write script",
+    ]
 
 
 def test_a_dry_run_prints_the_manifest_and_starts_nothing(api: FakeApi, manifest: str) -> None:
@@ -598,6 +602,42 @@ def test_every_log_option_reaches_the_server(logged: FakeApi) -> None:
     }
 
 
+FAILED = {"reason": "exit_nonzero", "message": "the command exited with 3", "hint": "Look at the end."}
+
+
+def test_a_followed_log_tells_at_its_end_why_the_task_failed(api: FakeApi) -> None:
+    api.tasks["t"] = task("t", "failed", outcome=FAILED)
+    api.records["t"] = [line("one\n"), end("failed", 3)]
+    ran = sandbox("task", "logs", "t", "-f", server=api.url)
+    assert (ran.code, ran.out) == (0, "one\n")
+    assert ran.err == "exit_nonzero: the command exited with 3\nLook at the end.\n"
+
+
+@pytest.mark.parametrize("args", [[], ["-f", "--stream", "all"], ["-f", "--attempt", "1"], ["-f", "--format", "json"]])
+def test_a_part_of_a_log_and_one_for_programs_tell_nothing_more(api: FakeApi, args: list[str]) -> None:
+    api.tasks["t"] = task("t", "failed", outcome=FAILED)
+    api.records["t"] = [line("one\n"), end("failed", 3)]
+    assert sandbox("task", "logs", "t", *args, server=api.url).err == ""
+
+
+def test_a_server_that_goes_away_behind_the_end_of_a_log_is_no_failure(
+    api: FakeApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api.tasks["t"] = task("t", "failed", outcome=FAILED)
+    api.records["t"] = [line("one\n"), end("failed", 3)]
+    real, answers = Client.get, [None]
+
+    def once(client: Client, task_id: str) -> Any:
+        if not answers:
+            raise ServerUnreachable(api.url, "gone")
+        answers.pop()
+        return real(client, task_id)
+
+    monkeypatch.setattr(Client, "get", once)  # the first look says whether an agent runs
+    ran = sandbox("task", "logs", "t", "-f", server=api.url)
+    assert (ran.code, ran.out, ran.err) == (0, "one\n", "")
+
+
 @pytest.mark.parametrize(
     "args",
     [
@@ -766,7 +806,7 @@ def test_every_mistake_is_named_with_line_and_column(tmp_path: Path) -> None:
     assert ran.code == 2
     lines = ran.out.splitlines()
     assert lines[0].startswith(f"{path}:6:3: ")
-    assert "did you mean cpus?" in lines[0]
+    assert "write cpus" in lines[0]
     assert lines[1].startswith(f"{path}:7:11: ")
     report = json.loads(sandbox("task", "validate", str(path), "--format", "json").out)
     assert [one["line"] for one in report["errors"]] == [6, 7]
