@@ -158,11 +158,13 @@ def restore_preserved(equipment: Equipment) -> None:
 
 
 def remove_orphans(equipment: Equipment, held: Callable[[], Collection[Claim]]) -> None:
-    """Destroy sandboxes and directories of this worker that belong to no live and no preserved attempt.
+    """Destroy sandboxes and directories of this worker that belong to no live and no preserved attempt; what the keeper
+    holds of such an attempt, it lets go.
 
     Nothing is touched of an attempt in `held()`, nor a directory that somebody has locked: both are being seen to.
     """
     settings = equipment.product.settings
+    kept = equipment.keeper.held()
     sandboxes = equipment.backend.find()
     directories = list(settings.work_dir.iterdir()) if settings.work_dir.exists() else []
     with equipment.product.database.read() as tx:  # after the listing: what is newer than it is left alone
@@ -176,7 +178,12 @@ def remove_orphans(equipment: Equipment, held: Callable[[], Collection[Claim]]) 
             log.info("orphan removed", extra={"sandbox": found.id, "claim": str(claim)})
             with _others_first():
                 _destroy(equipment, found)
-    names = {AttemptDirectory.of(settings.work_dir, claim).root.name for claim in keep}
+    ours = [AttemptDirectory.of(settings.work_dir, claim) for claim in keep]
+    spools, names = {one.spool.absolute() for one in ours}, {one.root.name for one in ours}
+    for sandbox, stream in kept.items():  # the engine may know no sandbox of that name: the keeper removed it
+        if stream.spool_dir not in spools:
+            with _others_first():
+                equipment.keeper.release(sandbox)
     for directory in directories:
         if directory.name not in names:
             with _others_first():

@@ -159,11 +159,17 @@ def _broken(attempt: Attempt, sandbox: str, found: Inspection) -> Outcome | None
     if signalled and stopped_by_keeper(attempt):
         message = "the keeper stopped the sandbox: its worker could not renew its lease"
         return failure(Reason.WORKER_LOST, message, hint=LOST_HINT)
+    killed = signalled and not _went_with_the_engine(attempt) and _killed_from_outside(attempt, sandbox)
+    # Asked again after that look, which takes a moment: an engine that is stopped tells of its sandboxes' ends before
+    # anybody sees it go, and the one that is started after it knows of no kill.
     if _went_with_the_engine(attempt):
         message = "the engine of this worker was restarted while the task ran, and took the sandbox with it"
         hint = "turn on live-restore in the engine's daemon.json, so that its restart leaves sandboxes alone"
         return failure(Reason.SANDBOX_ERROR, message, hint=hint)
-    return _killed_from_outside(attempt, sandbox) if signalled else None
+    if killed:
+        message = "the sandbox was killed from outside (`docker kill` or `docker stop`) while the task ran"
+        return failure(Reason.SANDBOX_ERROR, message, hint="find out who stops containers on this worker's host")
+    return None
 
 
 def _went_with_the_engine(attempt: Attempt) -> bool:
@@ -174,14 +180,11 @@ def _went_with_the_engine(attempt: Attempt) -> bool:
     return equipment.outages.since(since) and not equipment.backend.survives_restart()
 
 
-def _killed_from_outside(attempt: Attempt, sandbox: str) -> Outcome | None:
-    """A signal that neither the command nor the kernel's memory killer explains."""
+def _killed_from_outside(attempt: Attempt, sandbox: str) -> bool:
+    """A signal that neither the command nor the kernel's memory killer explains. Raises `SandboxGone`."""
     time.sleep(REMOVAL_SECONDS)  # `docker rm --force` kills first: is it being removed?
     attempt.equipment.backend.inspect(sandbox)
-    if not attempt.equipment.backend.killed_from_outside(sandbox):
-        return None
-    message = "the sandbox was killed from outside (`docker kill` or `docker stop`) while the task ran"
-    return failure(Reason.SANDBOX_ERROR, message, hint="find out who stops containers on this worker's host")
+    return attempt.equipment.backend.killed_from_outside(sandbox)
 
 
 def _wait_ended(attempt: Attempt, sandbox: str) -> Inspection:

@@ -114,6 +114,9 @@ class Keeper:
                 if stream.blocked:
                     stream.shut("cut")
                 requests.stops.want(stream.name, stream.stop_argv)
+            # One that was never started is removed by its stop program, and the engine never ends its stream.
+            if stream.open and not stream.was_fed and requests.stops.succeeded(stream.name):
+                stream.shut("ended")
         requests.stops.tick(now)
 
     def _timeout_seconds(self) -> float:

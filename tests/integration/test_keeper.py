@@ -262,6 +262,7 @@ def test_a_gate_that_nobody_reads_takes_a_bounded_amount(bench: Bench) -> None:
 
 def test_sandboxes_are_stopped_when_renewals_end_and_their_last_words_are_kept(bench: Bench, tmp_path: Path) -> None:
     engine, spool = bench.hold("task", stop=["touch", str(tmp_path / "stopped")])
+    bench.client.write("task", b"begin\n")
     bench.client.renew(600)
     bench.client.renew(0.2)
     wait_until((tmp_path / "stopped").exists, "the stop program runs")
@@ -271,6 +272,19 @@ def test_sandboxes_are_stopped_when_renewals_end_and_their_last_words_are_kept(b
     engine.close()
     wait_until(lambda: bench.client.held()["task"].eof, "the stream ends")
     assert received(spool) == b"last words"
+
+
+def test_a_sandbox_that_was_stopped_before_its_gate_was_opened_is_held_no_longer(bench: Bench) -> None:
+    """Its container may never have been started, and was removed: then the engine keeps the stream open for ever."""
+    pid = bench.client.ensure_running()
+    bench.hold("task", stop=["sh", "-c", "exit 1"])
+    bench.hold("other")
+    bench.client.renew(0)
+    wait_until(lambda: bench.client.held()["other"].eof == "ended", "the stream is ended")
+    assert bench.client.held()["task"].eof is None
+    bench.client.release("task")
+    bench.client.close()
+    wait_until(lambda: gone(pid), "the keeper ends by itself")
 
 
 def test_a_sandbox_whose_stream_ended_is_still_stopped(bench: Bench, tmp_path: Path) -> None:

@@ -524,14 +524,18 @@ def test_an_orphan_is_what_nobody_holds_after_the_store_was_read_and_nobody_work
     for name in ("live_on", "uncollected_on"):
         monkeypatch.setattr(attempt_rows, name, lambda *_: [])
     monkeypatch.setattr(attempt_rows, "preserved_on", lambda *_: set())
+    kept = {one.name: SimpleNamespace(spool_dir=one / "spool") for one in (ending_now, orphan)}
     equipment: Any = SimpleNamespace(
         product=SimpleNamespace(
             settings=SimpleNamespace(work_dir=tmp_path, worker_name="w"), database=SimpleNamespace(read=reading)
         ),
         backend=SimpleNamespace(find=list),
+        keeper=SimpleNamespace(held=kept.copy, release=kept.pop),
     )
     with task_disk.locked(probe):
         adopt.remove_orphans(equipment, lambda: {Claim("ending", 1, 1)} if read else set())
     assert sorted(one.name for one in tmp_path.iterdir()) == [".disk-probe-1", "ending.1"]
+    assert list(kept) == ["ending.1"]
     adopt.remove_orphans(equipment, set)
     assert list(tmp_path.iterdir()) == []
+    assert kept == {}

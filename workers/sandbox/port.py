@@ -251,7 +251,7 @@ class SandboxBackend(Protocol):
     def endings(self) -> Iterator[str]:
         """Block, and yield the id of each sandbox that ends; the first item is '' once subscribed.
 
-        Ends, or raises `EngineUnavailable`, when the subscription breaks: subscribe again, then inspect all.
+        Raises `EngineUnavailable` when the subscription breaks: subscribe again, then inspect all.
         """
 
     def make_bridge(self, spec: BridgeSpec) -> None:

@@ -227,6 +227,7 @@ class DockerBackend:
             yield ""
             for event in stream:
                 yield str(event["Actor"]["ID"])
+        raise EngineUnavailable("the engine ended its stream of events: it was stopped, or restarted")
 
     def make_bridge(self, spec: BridgeSpec) -> None:
         with _translated():
