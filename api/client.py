@@ -24,7 +24,7 @@ from api.client_errors import (
     WaitTimedOut,
 )
 from api.client_webhooks import Webhooks
-from api.connection import Connection, Json
+from api.connection import Connection, Json, path_of
 from api.downloads import Download, Downloaded, Progress
 from api.following import ALWAYS_GIVEN, Deadline, Event, EventFollower, LogFollower, LogRecord
 from orchestrator.states import TERMINAL
@@ -314,7 +314,7 @@ class Client:
 
     def worker(self, name: str) -> Json:
         """Return what is known about one worker."""
-        return self._connection.json("GET", _worker_path(name), repeatable=True)
+        return self._connection.json("GET", path_of("worker", name), repeatable=True)
 
     def drain_worker(self, name: str, *, deadline: str | None = None) -> Json:
         """Let a worker finish what it has and take nothing new; return it.
@@ -322,16 +322,16 @@ class Client:
         What still runs after `deadline` (a duration, `30m`) is ended; without one, nothing is.
         """
         params = [("deadline", deadline)] if deadline is not None else []
-        return self._connection.json("POST", f"{_worker_path(name)}/drain", params=params, repeatable=True)
+        return self._connection.json("POST", f"{path_of('worker', name)}/drain", params=params, repeatable=True)
 
     def resume_worker(self, name: str) -> Json:
         """End a drain; return the worker."""
-        return self._connection.json("POST", f"{_worker_path(name)}/resume", repeatable=True)
+        return self._connection.json("POST", f"{path_of('worker', name)}/resume", repeatable=True)
 
     def remove_worker(self, name: str, *, force: bool = False) -> None:
         """Forget a worker that does not run any more; `force`: its host is gone for good, its attempts are lost."""
         params = [("force", "true")] if force else []
-        self._connection.request("DELETE", _worker_path(name), params=params)
+        self._connection.request("DELETE", path_of("worker", name), params=params)
 
 
 def _path(task_id: str) -> str:
@@ -339,10 +339,3 @@ def _path(task_id: str) -> str:
     if not _TASK_ID.fullmatch(task_id) or task_id == "stream":
         raise NotFound(404, "task_not_found", f"there is no task {task_id!r}: no task can have this id.")
     return f"{API}/tasks/{task_id}"
-
-
-def _worker_path(name: str) -> str:
-    """Return the address of a worker; a name that would change the address must not reach another one."""
-    if name in {"", ".", ".."} or "/" in name:
-        raise NotFound(404, "worker_not_found", f"there is no worker {name!r}: no worker can have this name.")
-    return f"{API}/workers/{quote(name, safe='')}"

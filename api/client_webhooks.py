@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.parse import quote
 
-from api.client_errors import NotFound
-from api.connection import Connection, Json
+from api.connection import Connection, Json, Params, path_of
 
 WEBHOOKS = "/api/v1/webhooks"
 
@@ -38,32 +36,30 @@ class Webhooks:
         headers = {"Content-Type": "application/json"}
         return self._connection.json("POST", WEBHOOKS, headers=headers, content=json.dumps(body).encode())
 
-    def list(self, *, task_id: str | None = None, limit: int | None = None) -> Json:
+    def list(self, *, task_id: str | None = None, limit: int | None = None, offset: int | None = None) -> Json:
         """Return one page of the webhooks that you may see: with `task_id` those that its manifest asked for."""
-        params = [("task_id", task_id)] if task_id is not None else []
-        params += [("limit", str(limit))] if limit is not None else []
+        params = _given(task_id=task_id, limit=limit, offset=offset)
         return self._connection.json("GET", WEBHOOKS, params=params, repeatable=True)
 
     def get(self, webhook_id: str) -> Json:
         """Return one webhook, without its secret."""
-        return self._connection.json("GET", _path(webhook_id), repeatable=True)
+        return self._connection.json("GET", path_of("webhook", webhook_id), repeatable=True)
 
     def delete(self, webhook_id: str) -> None:
         """Delete a webhook with its deliveries."""
-        self._connection.request("DELETE", _path(webhook_id))
+        self._connection.request("DELETE", path_of("webhook", webhook_id))
 
-    def deliveries(self, webhook_id: str, *, limit: int | None = None) -> Json:
+    def deliveries(self, webhook_id: str, *, limit: int | None = None, offset: int | None = None) -> Json:
         """Return one page of what a webhook was sent, the newest first."""
-        params = [("limit", str(limit))] if limit is not None else []
-        return self._connection.json("GET", f"{_path(webhook_id)}/deliveries", params=params, repeatable=True)
+        params = _given(limit=limit, offset=offset)
+        return self._connection.json(
+            "GET", f"{path_of('webhook', webhook_id)}/deliveries", params=params, repeatable=True
+        )
 
     def redeliver(self, webhook_id: str, number: int) -> Json:
         """Have a delivery sent once more, at once, whatever became of it."""
-        return self._connection.json("POST", f"{_path(webhook_id)}/deliveries/{number}/redeliver")
+        return self._connection.json("POST", f"{path_of('webhook', webhook_id)}/deliveries/{number}/redeliver")
 
 
-def _path(webhook_id: str) -> str:
-    """Return the address of a webhook; an id that would change the address must not reach another one."""
-    if webhook_id in {"", ".", ".."} or "/" in webhook_id:
-        raise NotFound(404, "webhook_not_found", f"there is no webhook {webhook_id!r}: no webhook can have this id.")
-    return f"{WEBHOOKS}/{quote(webhook_id, safe='')}"
+def _given(**options: str | int | None) -> Params:
+    return [(name, str(value)) for name, value in options.items() if value is not None]

@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 
-from api.client_errors import ServerUnreachable, refusal
+from api.client_errors import NotFound, ServerUnreachable, refusal
 
 Json = dict[str, Any]
 Params = Sequence[tuple[str, str]]
@@ -135,6 +136,16 @@ class Connection:
         if "CERTIFICATE_VERIFY_FAILED" in why:
             why += ". Name the authority that signed its certificate with SANDBOX_CA_FILE"
         return ServerUnreachable(self.server, why)
+
+
+def path_of(kind: str, name: str) -> str:
+    """Return the address of one `kind`; a name that would change the address must not reach another one.
+
+    Raises `NotFound` for such a name, which nothing can have.
+    """
+    if name in {"", ".", ".."} or "/" in name:
+        raise NotFound(404, f"{kind}_not_found", f"there is no {kind} {name!r}: no {kind} can have this name.")
+    return f"/api/v1/{kind}s/{quote(name, safe='')}"
 
 
 def _checked(server: str) -> str:

@@ -23,7 +23,7 @@ from workers.equipment import Equipment
 from workers.keeper_client import KeeperRefused, KeeperUnavailable
 from workers.output import Progress
 from workers.sandbox.labels import claim_of
-from workers.sandbox.port import EngineUnavailable, Found, Image, SandboxError
+from workers.sandbox.port import EngineUnavailable, Found, Image, SandboxError, SandboxGone
 from workers.supervisor import Verdict
 from workers.way_out import count_on
 from workers.workspace import AttemptDirectory
@@ -158,13 +158,13 @@ def restore_preserved(equipment: Equipment) -> None:
 
 
 def remove_orphans(equipment: Equipment, held: Callable[[], Collection[Claim]]) -> None:
-    """Destroy sandboxes and directories of this worker that belong to no live and no preserved attempt; what the keeper
-    holds of such an attempt, it lets go.
+    """Destroy sandboxes and directories of this worker that belong to no live and no preserved attempt. What the keeper
+    holds of such an attempt it lets go, once the engine has no sandbox of that name.
 
     Nothing is touched of an attempt in `held()`, nor a directory that somebody has locked: both are being seen to.
     """
     settings = equipment.product.settings
-    kept = equipment.keeper.held()
+    streams = equipment.keeper.held()
     sandboxes = equipment.backend.find()
     directories = list(settings.work_dir.iterdir()) if settings.work_dir.exists() else []
     with equipment.product.database.read() as tx:  # after the listing: what is newer than it is left alone
@@ -178,16 +178,24 @@ def remove_orphans(equipment: Equipment, held: Callable[[], Collection[Claim]]) 
             log.info("orphan removed", extra={"sandbox": found.id, "claim": str(claim)})
             with _others_first():
                 _destroy(equipment, found)
-    ours = [AttemptDirectory.of(settings.work_dir, claim) for claim in keep]
-    spools, names = {one.spool.absolute() for one in ours}, {one.root.name for one in ours}
-    for sandbox, stream in kept.items():  # the engine may know no sandbox of that name: the keeper removed it
-        if stream.spool_dir not in spools:
+    names = {AttemptDirectory.of(settings.work_dir, claim).root.name for claim in keep}
+    for sandbox, stream in streams.items():
+        if stream.spool_dir.parent.name not in names:
             with _others_first():
-                equipment.keeper.release(sandbox)
+                _let_go(equipment, sandbox)
     for directory in directories:
         if directory.name not in names:
             with _others_first():
                 AttemptDirectory(directory).destroy(wait=False)
+
+
+def _let_go(equipment: Equipment, sandbox: str) -> None:
+    """Release what the keeper holds of a sandbox that is gone: the keeper's stop program removes one that was never
+    started. One that is still there may be another installation's, and the keeper the last that would stop it."""
+    try:
+        equipment.backend.inspect(sandbox)
+    except SandboxGone:
+        equipment.keeper.release(sandbox)
 
 
 @contextmanager

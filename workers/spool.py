@@ -26,7 +26,7 @@ LIMIT_MIN_BYTES = 64 * 1024
 END_MARKER = "eof"
 
 END_REASONS = {
-    "ended": "the engine closed the stream: everything the sandbox said is here",
+    "ended": "the engine closed the stream, or its sandbox was stopped before it said anything: everything is here",
     "shut": "the worker asked to shut the stream; everything that had arrived by then is here",
     "cut": "the stream was shut while it could not be read (spool or disk full): bytes may be missing",
 }

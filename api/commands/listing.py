@@ -10,23 +10,14 @@ import click
 
 from api.commands.conversation import asked, how_to_answer, used_by_agent
 from api.commands.frames import cpu, disk, memory, progress_words
-from api.commands.options import Command, Session, client_command
-from api.commands.render import plain, short_time, size
+from api.commands.options import Command, Session, client_command, words_of
+from api.commands.render import Output, plain, short_time, size
 from api.commands.watching import watch_many, watch_one
 from orchestrator.states import State
 
 Task = dict[str, Any]
 COLUMNS = ("id", "state", "created", "worker", "name", "message")
 MAX_LIMIT = 1000
-
-
-def states_in(text: str) -> tuple[str, ...]:
-    """Return the states in a comma list; raise `BadParameter` for one that does not exist."""
-    states = tuple(part.strip() for part in text.split(","))
-    unknown = [state for state in states if state not in list(State)]
-    if unknown:
-        raise click.BadParameter(f"there is no state {', '.join(unknown)}: use {', '.join(State)}")
-    return states
 
 
 def label(text: str) -> tuple[str, str]:
@@ -41,7 +32,7 @@ state_option = click.option(
     "--state",
     "-s",
     "states",
-    type=states_in,
+    type=words_of("state", State),
     metavar="STATE,...",
     multiple=True,
     help="Only tasks in these states.",
@@ -106,9 +97,7 @@ def list_tasks(
     if session.output.is_json:
         session.output.json(found)
         return
-    session.output.rows(COLUMNS, [row(task) for task in found["tasks"]])
-    if found.get("has_more"):
-        session.output.note(f"These are {len(found['tasks'])} of {found['total_count']} tasks; --limit shows more.")
+    print_page(session.output, found, "tasks", COLUMNS, [row(task) for task in found["tasks"]])
 
 
 @click.command()
@@ -125,6 +114,16 @@ def status(session: Session, task_id: str, watch: bool) -> None:
         session.output.json(task)
     else:
         session.output.fields(fields(task))
+
+
+def print_page(
+    output: Output, page: Mapping[str, Any], what: str, columns: Sequence[str], rows: Sequence[Sequence[object]]
+) -> None:
+    """Print a part of a list, and say so if it is not the whole of it."""
+    output.rows(columns, rows)
+    if page.get("has_more"):
+        more = "; --limit shows more" if len(rows) < MAX_LIMIT else ", the most that are shown at once"
+        output.note(f"These are {len(rows)} of {page['total_count']} {what}{more}.")
 
 
 def row(task: Task) -> tuple[object, ...]:

@@ -81,8 +81,8 @@ def logs(
     As text, standard output gets exactly what the task printed; state changes and the product's own lines
     go to standard error, unless --timestamps or --stream events asks for them. The log of a coding agent is shown as a
     conversation: what it says, a line for each tool it uses, what it asks and is sent; --raw and --stream show the
-    rest. A connection that is cut resumes: nothing is lost and nothing comes twice. With --follow, standard error
-    tells at the end why a task did not complete, unless --stream, --raw or --attempt ask for a part.
+    rest. A connection that is cut resumes: nothing is lost and nothing comes twice. With --follow, as text, standard
+    error tells at the end why a task did not complete, unless --stream, --raw or --attempt ask for a part.
     """
     if timestamps and session.output.form != "text":
         raise click.UsageError("--timestamps belongs to --format text; the other formats always show the time")

@@ -72,8 +72,10 @@ def error_lines(name: str, errors: Sequence[Mapping[str, Any]]) -> list[str]:
         field = one.get("field") or "manifest"
         place = f"{name}:{line}:{column}" if line else name if message.startswith(field) else f"{name}: {field}"
         suggestion = one.get("suggestion")
-        is_said = suggestion is None or f"write {suggestion}" in message
-        lines.append(f"{place}: {message}" + ("" if is_said else f" (did you mean {suggestion}?)"))
+        is_said = any(f"write {word}" in message for word in (suggestion, json.dumps(suggestion)))
+        lines.append(
+            f"{place}: {message}" + ("" if suggestion is None or is_said else f" (did you mean {suggestion}?)")
+        )
     return lines
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -81,6 +81,20 @@ def ask(question: str, *, yes: bool) -> None:
     """Ask where there is somebody to ask; raise `Abort` on a no."""
     if not yes and sys.stdin.isatty():
         click.confirm(question, abort=True, err=True)
+
+
+def words_of(kind: str, known: Iterable[str]) -> Callable[[str], tuple[str, ...]]:
+    """Return what reads a comma list of `known` words, each a `kind`; it raises `BadParameter` for others."""
+    words = tuple(known)
+
+    def read(text: str) -> tuple[str, ...]:
+        named = tuple(part.strip() for part in text.split(","))
+        unknown = [word for word in named if word not in words]
+        if unknown:
+            raise click.BadParameter(f"there is no {kind} {', '.join(unknown)}: use {', '.join(words)}")
+        return named
+
+    return read
 
 
 def given_or_read(text: str) -> str:

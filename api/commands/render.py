@@ -27,7 +27,8 @@ FIELDS = ("field", "value")
 WIDEST = 36  # an id the server chose
 WIDE = 20
 WIDE_TERMINAL = 120
-ON_WIDE_TERMINALS = frozenset({"created", "worker"})
+ON_WIDE_TERMINALS = frozenset({"created", "worker", "event", "tries"})
+IDS = frozenset({"id", "task"})
 
 
 def plain(value: object) -> str:
@@ -147,7 +148,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
     made = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     cells = [[plain(cell) for cell in row] for row in rows]
     shown = _fitting(columns)
-    widths = _widths([len(columns[at]) for at in shown], [[len(row[at]) for at in shown] for row in cells])
+    widths = _widths([columns[at] for at in shown], [[len(row[at]) for at in shown] for row in cells])
     for at, width in zip(shown, widths, strict=True):
         if tuple(columns) == FIELDS:
             made.add_column(columns[at], overflow="fold", no_wrap=at == 0)
@@ -158,10 +159,11 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
     return made
 
 
-def _widths(heads: list[int], rows: list[list[int]]) -> list[int]:
+def _widths(heads: list[str], rows: list[list[int]]) -> list[int]:
     """As wide as the cells, but names at most so wide; the last column has what is left of the terminal."""
-    longest = [max(lengths) for lengths in zip(heads, *rows, strict=True)]
-    widths = [min(width, WIDEST if at == 0 else WIDE) for at, width in enumerate(longest[:-1])]
+    longest = [max(lengths) for lengths in zip(map(len, heads), *rows, strict=True)]
+    widest = [WIDEST if at == 0 or head in IDS else WIDE for at, head in enumerate(heads[:-1])]
+    widths = [min(width, most) for width, most in zip(longest, widest, strict=False)]
     left = shutil.get_terminal_size().columns - 1 - sum(width + 2 for width in widths) - 2
     return [*widths, max(8, min(longest[-1], left))]
 

@@ -117,8 +117,7 @@ def _with_places(error: ServerRefused, lines: Sequence[str]) -> Exception:
     """Each mistake in a line of its own, which the server's message would tell the first of once more."""
     if not lines:
         return error
-    count = "one mistake" if len(lines) == 1 else f"{len(lines)} mistakes"
-    head = f"the manifest has {count}; nothing was started ({error.known})"
+    head = f"the manifest is not valid; nothing was started ({error.known})"
     return CommandFailed("\n".join([head, *lines]), error.exit_code)
 
 

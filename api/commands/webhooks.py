@@ -3,29 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TextIO
+from typing import Any, BinaryIO
 
 import click
 
-from api.commands.listing import label_option, labels_given, limit_option
-from api.commands.options import Session, ask, client_command, yes_option
+from api.commands.listing import label_option, labels_given, limit_option, print_page
+from api.commands.options import Session, ask, client_command, words_of, yes_option
 from api.commands.render import Output, short_time
 from orchestrator.webhooks.events import DEFAULT, Event
 
 COLUMNS = ("id", "state", "events", "of", "url")
-DELIVERY_COLUMNS = ("number", "state", "event", "task", "made", "tries", "answer")
+DELIVERY_COLUMNS = ("number", "state", "event", "task", "created", "tries", "answer")
 
 Webhook = Mapping[str, Any]
 Delivery = Mapping[str, Any]
-
-
-def events_in(text: str) -> tuple[str, ...]:
-    """Return the events in a comma list; raise `BadParameter` for one that does not exist."""
-    events = tuple(part.strip() for part in text.split(","))
-    unknown = [event for event in events if event not in list(Event)]
-    if unknown:
-        raise click.BadParameter(f"there is no event {', '.join(unknown)}: use {', '.join(Event)}")
-    return events
 
 
 @click.group()
@@ -39,7 +30,7 @@ def webhooks() -> None:
     "--event",
     "-e",
     "events",
-    type=events_in,
+    type=words_of("event", Event),
     metavar="EVENT,...",
     multiple=True,
     help=f"Tell of these: {', '.join(Event)}. Without it: {', '.join(DEFAULT)}.",
@@ -47,8 +38,8 @@ def webhooks() -> None:
 @label_option
 @click.option(
     "--secret-file",
-    type=click.File("r"),
-    help="Sign with the secret in this file (- reads standard input); without it the server makes one.",
+    type=click.File("rb"),
+    help="Sign with the secret in this file, a text (- reads standard input); without it the server makes one.",
 )
 @client_command()
 def create(
@@ -57,7 +48,7 @@ def create(
     *,
     events: Sequence[tuple[str, ...]],
     labels: Sequence[tuple[str, str]],
-    secret_file: TextIO | None,
+    secret_file: BinaryIO | None,
 ) -> None:
     """Make a webhook: URL is sent what happens from now on to all tasks that you may read.
 
@@ -67,7 +58,7 @@ def create(
         url,
         events=[event for group in events for event in group],
         labels=labels_given(labels),
-        secret=secret_file.read().strip() if secret_file else None,
+        secret=_secret_in(secret_file) if secret_file else None,
     )
     _print(session.output, made)
     if "secret" in made:
@@ -81,7 +72,10 @@ def create(
 def list_webhooks(session: Session, *, task_id: str | None, limit: int) -> None:
     """List the webhooks that you may see, and whether they work; with --task those of its manifest instead."""
     found = session.client.webhooks.list(task_id=task_id, limit=limit)
-    _print_page(session.output, found, "webhooks", COLUMNS, [_row(one) for one in found["webhooks"]])
+    if session.output.is_json:
+        session.output.json(found)
+    else:
+        print_page(session.output, found, "webhooks", COLUMNS, [_row(one) for one in found["webhooks"]])
 
 
 @webhooks.command()
@@ -119,7 +113,11 @@ def delete(session: Session, webhook_id: str, *, yes: bool) -> None:
 def deliveries(session: Session, webhook_id: str, *, limit: int) -> None:
     """List what webhook ID was sent and how its receiver answered; --format json has the bodies, too."""
     found = session.client.webhooks.deliveries(webhook_id, limit=limit)
-    _print_page(session.output, found, "deliveries", DELIVERY_COLUMNS, [_delivery(one) for one in found["deliveries"]])
+    if session.output.is_json:
+        session.output.json(found)
+        return
+    rows = [_delivery(one) for one in found["deliveries"]]
+    print_page(session.output, found, "deliveries", DELIVERY_COLUMNS, rows)
 
 
 @webhooks.command()
@@ -137,22 +135,21 @@ def redeliver(session: Session, webhook_id: str, number: int) -> None:
         )
 
 
+def _secret_in(file: BinaryIO) -> str:
+    """The text of the file without its last line end; its UTF-8 is the key, whatever the locale of this machine."""
+    try:
+        return file.read().decode().removesuffix("\n").removesuffix("\r")
+    except UnicodeDecodeError:
+        raise click.BadParameter(
+            "the secret file holds no text; write the key as `whsec_` and its base64", param_hint="--secret-file"
+        ) from None
+
+
 def _print(output: Output, one: Webhook) -> None:
     if output.is_json:
         output.json(one)
     else:
         output.fields(_fields(one))
-
-
-def _print_page(
-    output: Output, found: Mapping[str, Any], what: str, columns: Sequence[str], rows: Sequence[Sequence[object]]
-) -> None:
-    if output.is_json:
-        output.json(found)
-        return
-    output.rows(columns, rows)
-    if found["has_more"]:
-        output.note(f"These are {len(rows)} of {found['total_count']} {what}; --limit shows more.")
 
 
 def _state(one: Webhook) -> str:
@@ -182,13 +179,13 @@ def _fields(one: Webhook) -> list[tuple[str, object]]:
         ("state", _state(one)),
         ("disabled", one.get("disabled_reason")),
         ("disabled at", short_time(one["disabled_at"]) if one.get("disabled_at") else None),
-        ("failing since", short_time(one["failing_since"]) if one.get("failing_since") else None),
+        ("fails since", short_time(one["failing_since"]) if one.get("failing_since") else None),
         ("events", ", ".join(one["events"])),
         ("of", _tasks_of(one)),
         ("signed", "yes" if one["signed"] else "no: its receiver cannot tell who sends"),
         ("secret", one.get("secret")),
         ("made by", one.get("created_by")),
-        ("made", short_time(one.get("created_at"))),
+        ("created", short_time(one.get("created_at"))),
     ]
 
 

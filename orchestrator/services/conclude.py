@@ -196,19 +196,23 @@ def lose(tx: sa.Connection, task: Task, worker: str, at: datetime) -> list[Messa
 
 
 def _place_again(tx: sa.Connection, task: Task, outcome: Outcome, at: datetime) -> None:
-    """End an attempt that had not begun to run, without counting it; too many such ends count (design §2)."""
+    """End an attempt that had not begun to run, without counting it; too many such ends count (design §2).
+
+    Its state may say `running` already, because it does so before the gate is opened.
+    """
     if task.cancellation or task.uncounted_losses >= MAX_UNCOUNTED_LOSSES:
         end(tx, task, outcome, at, taken=True)
-        return
-    _wait_again(
-        tx,
-        task,
-        outcome,
-        at,
-        f"{outcome.message}; it is placed again",
-        counted_attempts=task.counted_attempts - 1,
-        uncounted_losses=task.uncounted_losses + 1,
-    )
+    else:
+        _wait_again(
+            tx,
+            task,
+            outcome,
+            at,
+            f"{outcome.message}; it is placed again",
+            counted_attempts=task.counted_attempts - 1,
+            uncounted_losses=task.uncounted_losses + 1,
+        )
+    attempt_rows.never_ran(tx, task.claim)
 
 
 def _may_retry(task: Task, outcome: Outcome, manifest: Manifest) -> bool:

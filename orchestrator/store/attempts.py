@@ -102,6 +102,12 @@ def finish(tx: sa.Connection, claim: Claim, state: State, outcome: Outcome, at: 
     )
 
 
+def never_ran(tx: sa.Connection, claim: Claim) -> None:
+    """The command of an attempt did not begin, whatever was announced."""
+    where = (table.c.task_id == claim.task_id, table.c.number == claim.attempt)
+    tx.execute(table.update().where(*where).values(running_at=None, running_clock=None))
+
+
 def live_on(tx: sa.Connection, worker: str, *, for_update: bool = False) -> list[tuple[Task, Attempt]]:
     """What a worker owns: active tasks with their present attempt.
 

@@ -230,6 +230,7 @@ def test_a_refused_manifest_shows_every_mistake_with_its_place(api: FakeApi, man
         {"field": "vm.cpu", "line": 5, "column": 3, "message": "unknown field", "suggestion": "cpus"},
         {"field": "kind", "line": None, "column": None, "message": "is missing"},
         {"field": "run", "line": None, "message": "run has no command; write script", "suggestion": "script"},
+        {"field": "kind", "line": 2, "column": 7, "message": 'kind is "task"; write "Task"', "suggestion": "Task"},
     ]
 
     def refuse(seen: Seen) -> dict[str, Any]:
@@ -239,10 +240,11 @@ def test_a_refused_manifest_shows_every_mistake_with_its_place(api: FakeApi, man
     ran = sandbox("task", "submit", manifest, server=api.url, root=ROOT)
     assert (ran.code, ran.out) == (4, "")
     assert ran.err.splitlines() == [
-        "Error: the manifest has 3 mistakes; nothing was started (400 invalid_manifest, request req-1)",
+        "Error: the manifest is not valid; nothing was started (400 invalid_manifest, request req-1)",
         f"{manifest}:5:3: unknown field (did you mean cpus?)",
         f"{manifest}: kind: is missing",
         f"{manifest}: run has no command; write script",
+        f'{manifest}:2:7: kind is "task"; write "Task"',
     ]
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,8 +14,11 @@ from typing import Any
 import pytest
 
 from orchestrator.outcomes import Outcome, Reason
+from tests.servers.http import serving
 from workers import ending
 from workers.outages import Outages
+from workers.sandbox.docker.engine import DockerBackend
+from workers.sandbox.port import EngineUnavailable
 
 TERMINATED = 143
 
@@ -80,3 +86,26 @@ def test_a_kill_that_the_engine_knows_of_came_from_outside(tmp_path: Path) -> No
 )
 def test_every_other_end_is_the_commands_own(tmp_path: Path, exit_code: int, more: dict[str, Any]) -> None:
     assert end_of(tmp_path, exit_code, **more) is None
+
+
+def test_an_event_stream_that_the_engine_ends_in_order_is_an_outage_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Engine(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            body = b'{"ApiVersion": "1.41"}' if self.path.endswith("/version") else b""
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with serving(Engine, threading.Event()) as port:
+        monkeypatch.setenv("DOCKER_HOST", f"tcp://127.0.0.1:{port}")
+        with closing(DockerBackend("installation", "worker")) as backend:
+            told = backend.endings()
+            assert next(told) == ""
+            with pytest.raises(EngineUnavailable, match="ended its stream of events"):
+                next(told)

@@ -38,7 +38,7 @@ from workers.disk_gauge import INODES, SPACE, Use
 from workers.git import disk_was_full
 from workers.helper import HelperResult
 from workers.host_space import Space, floor_bytes
-from workers.sandbox.port import EngineUnavailable
+from workers.sandbox.port import EngineUnavailable, SandboxGone
 from workers.supervisor import Signals, Verdict
 from workers.task_disk import ImageDisk, Refusal, TaskDisks, WatchedDisk
 from workers.task_disk_watch import DiskGauge
@@ -525,17 +525,23 @@ def test_an_orphan_is_what_nobody_holds_after_the_store_was_read_and_nobody_work
         monkeypatch.setattr(attempt_rows, name, lambda *_: [])
     monkeypatch.setattr(attempt_rows, "preserved_on", lambda *_: set())
     kept = {one.name: SimpleNamespace(spool_dir=one / "spool") for one in (ending_now, orphan)}
+    kept["another's"] = SimpleNamespace(spool_dir=tmp_path / "another's" / "spool")
+
+    def inspect(sandbox: str) -> None:
+        if sandbox != "another's":
+            raise SandboxGone(sandbox)
+
     equipment: Any = SimpleNamespace(
         product=SimpleNamespace(
             settings=SimpleNamespace(work_dir=tmp_path, worker_name="w"), database=SimpleNamespace(read=reading)
         ),
-        backend=SimpleNamespace(find=list),
+        backend=SimpleNamespace(find=list, inspect=inspect),
         keeper=SimpleNamespace(held=kept.copy, release=kept.pop),
     )
     with task_disk.locked(probe):
         adopt.remove_orphans(equipment, lambda: {Claim("ending", 1, 1)} if read else set())
     assert sorted(one.name for one in tmp_path.iterdir()) == [".disk-probe-1", "ending.1"]
-    assert list(kept) == ["ending.1"]
+    assert list(kept) == ["ending.1", "another's"]
     adopt.remove_orphans(equipment, set)
     assert list(tmp_path.iterdir()) == []
-    assert kept == {}
+    assert list(kept) == ["another's"]

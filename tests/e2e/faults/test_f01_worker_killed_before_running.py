@@ -37,6 +37,7 @@ def assert_done_without_counting(it: Installation, point_of: dict[str, str]) -> 
         lost = task["attempts"][:-1]
         assert all(one["outcome"]["reason"] == "worker_lost" for one in lost), f"killed at {point}: {lost}"
         assert len(task["attempts"]) == 2, f"killed at {point}: {task['attempts']}"
+        assert [bool(one["started_at"]) for one in task["attempts"]] == [False, True], f"killed at {point}"
 
 
 def test_a_worker_killed_at_each_step_and_started_again_undoes_it_and_the_task_is_placed_again(

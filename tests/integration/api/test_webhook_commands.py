@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -117,7 +118,7 @@ def test_what_was_sent_is_listed_and_sent_once_more(server: LiveServer, receiver
     def newest() -> list[str]:
         return next(iter(rows(webhooks(server, "deliveries", webhook_id))), [])
 
-    eventually("it was tried", lambda: newest()[5:6] == ["1"])
+    eventually("it was tried", lambda: any("answered 500" in cell for cell in newest()))
     number, state, event, of, _, _, answer = newest()
     assert (state, event, of) == ("waiting", "terminal", task_id)
     assert answer.startswith("the receiver answered 500; next try ")
@@ -127,7 +128,8 @@ def test_what_was_sent_is_listed_and_sent_once_more(server: LiveServer, receiver
     assert ran.code == 0
     assert f"`sandbox webhooks deliveries {webhook_id}` says how it ends" in ran.out
     eventually("it is delivered", lambda: newest()[1] == "delivered")
-    assert newest()[5:] == ["2", "204"]
+    assert newest()[6] == "204"
+    assert int(newest()[5]) >= 2
     assert len({one.id for one in receiver.received}) == 1
     (delivery,) = told(server, "deliveries", webhook_id)["deliveries"]
     assert delivery["body"] == receiver.received[0].told
@@ -185,6 +187,7 @@ def test_a_webhook_that_is_not_there_is_3(server: LiveServer, args: list[str], w
         (["create", "http://169.254.169.254/"], 4, "url"),
         (["create", "hooks.example.org"], 4, "url"),
         (["create", URL, "--secret-file", "-"], 4, "it has 0 characters"),
+        (["create", URL, "--secret-file", str(Path(sys.executable))], 2, "holds no text; write the key as `whsec_`"),
         (["redeliver", "wh_0", "last"], 2, "'last' is not a valid integer"),
     ],
 )

@@ -307,6 +307,18 @@ def test_what_was_given_back_before_it_ran_is_placed_again_without_counting(
         give_back(product, mine, "w", "again")
 
 
+def test_an_attempt_that_was_announced_and_given_back_before_its_gate_opened_did_not_start(product: Product) -> None:
+    registered(product)
+    mine = running(product)
+    with product.database.read() as tx:
+        assert attempt_rows.of_task(tx, "t")[0].running_at is not None
+    give_back(product, mine, "w", "the worker was started again before the task ran")
+    with product.database.read() as tx:
+        (attempt,) = attempt_rows.of_task(tx, "t")
+    assert (attempt.running_at, attempt.running_clock) == (None, None)
+    assert (attempt.state, attempt.finished_at is None) == (State.FAILED, False)
+
+
 def test_a_worker_in_trouble_gives_back_and_gets_nothing_until_it_is_well(product: Product) -> None:
     registered(product)
     give_back(product, running(product, until=State.STAGING), "w", "the engine went away", trouble="no engine")
