@@ -389,6 +389,7 @@ class OutputPump:
         return self._progress.earlier_bytes + self._progress.stored_bytes
 
     def _finish(self) -> None:
+        self._hurry.set()  # nothing will be read behind this: what is to be stored is due, however lately it was before
         now, intake = datetime.now(UTC), self._progress.intake
         last = last_stream(self._reader.directory)
         records = self._records(intake.begin(last), now) if last.segment > intake.segment else []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import select
+import selectors
 import socket
 import subprocess
 import sys
@@ -20,10 +20,13 @@ from workers.network.sidecar import program
 def answered(port: int, behind: socket.socket) -> bool:
     """Tell whether a connection gets through to the socket behind."""
     with connected(port) as client:
-        ready, _, _ = select.select([client, behind], [], [], 60)
-        if behind in ready:
+        with selectors.DefaultSelector() as ready:  # select() takes no descriptor above 1023
+            ready.register(client, selectors.EVENT_READ)
+            ready.register(behind, selectors.EVENT_READ)
+            found = {key.fileobj for key, _ in ready.select(60)}
+        if behind in found:
             behind.accept()[0].close()
-        return behind in ready
+        return behind in found
 
 
 @pytest.fixture

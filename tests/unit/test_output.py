@@ -20,8 +20,8 @@ from tests.unit.engine_logs import NUMBER, Said, attached, frame, logged
 from workers.agent_output import AgentOutput
 from workers.agents.port import AgentEvent, Seen, Told
 from workers.demux import Stream
-from workers.output import OutputPump, Progress
-from workers.spool import HEADER, segment_path
+from workers.output import READ_BYTES, OutputPump, Progress
+from workers.spool import CHUNK_MAX_BYTES, HEADER, segment_path
 from workers.spool_streams import StreamKind, begin
 
 CLAIM = Claim("task", 1, 1)
@@ -308,6 +308,24 @@ def test_what_a_command_says_of_itself_is_stored_beside_the_lines_that_say_it(tm
         "last_activity_at": "2023-11-14T22:13:20.000000Z",
     }  # fmt: skip
     assert warned(journal) == []
+
+
+def test_what_is_said_last_is_stored_although_something_was_a_moment_ago_and_nobody_waits_yet(tmp_path: Path) -> None:
+    journal = MemoryJournal()
+    first = frame("stdout", b"::output first=before\n" + b"x" * CHUNK_MAX_BYTES + b"\n")
+    chunks = [first[at : at + CHUNK_MAX_BYTES] for at in range(0, len(first), CHUNK_MAX_BYTES)]
+    filling = -(-READ_BYTES // CHUNK_MAX_BYTES) * [frame("stderr", b"x" * (CHUNK_MAX_BYTES - 9) + b"\n")]
+    spool(tmp_path, [*chunks, *filling, frame("stdout", b"::progress 100 done\n::output last=after\n")])
+    progress = Progress()
+    pumping = OutputPump(
+        CLAIM, tmp_path, lambda: None, journal, progress=progress, limit_bytes=1 << 30, on_activity=lambda: None
+    )  # fmt: skip
+    pumping.start()
+    [thread] = [one for one in threading.enumerate() if one.name == f"output-{CLAIM.task_id}"]
+    thread.join(30)
+    assert not thread.is_alive()
+    assert journal.task.columns["outputs"] == {"first": "before", "last": "after"}
+    assert told(journal) == [(100, "done")]
 
 
 def test_a_line_in_two_chunks_is_one_and_one_that_was_delivered_unfinished_is_none(tmp_path: Path) -> None:
