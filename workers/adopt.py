@@ -90,9 +90,12 @@ def _destroy(equipment: Equipment, found: Found) -> None:
 
 
 def _waits_at_gate(equipment: Equipment, row: AttemptRow) -> bool:
-    """True when the state says `running`, but the worker died before the gate was open: nothing ran yet."""
+    """True when the state says `running`, but the worker died before the gate was open: nothing ran.
+
+    Also when the keeper has stopped the sandbox since: what it never got, it cannot have begun.
+    """
     held = equipment.keeper.held().get(row.sandbox or "")
-    return held is not None and held.eof is None and not held.stdin_closed
+    return held is not None and not held.stdin_closed
 
 
 def _give_back(equipment: Equipment, claim: Claim, why: str) -> None:
@@ -114,6 +117,7 @@ def restored(equipment: Equipment, task: Task, row: AttemptRow) -> Attempt:
     if row.image and row.image_digest:
         # Its id is not stored: the sandbox is there, and nothing more is made of the image.
         attempt.image = Image(row.image, row.image_digest, row.image_digest)
+    attempt.gate_open = True
     attempt.verdict = row.verdict or {}
     attempt.seen = row.agent
     if row.model_usage:

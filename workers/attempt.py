@@ -82,7 +82,8 @@ class Attempt:
     `progress` is how far its output was stored when this worker took it. `traffic` counts what its sandbox and its
     helpers send and are refused, `meter` what it uses of the model API; `way_out` is open while a command runs that
     was given one. `seen` is what a worker before this one knew of its agent's run; `resumed` the agent's session that
-    it goes on from. `on_advance` is called after each change of its state.
+    it goes on from. `gate_open`: its command may have begun; the state says `running` a moment earlier.
+    `on_advance` is called after each change of its state.
     """
 
     equipment: Equipment
@@ -98,6 +99,7 @@ class Attempt:
     pump: OutputPump | None = None
     progress: Progress = field(default_factory=Progress)
     running_since: float | None = None
+    gate_open: bool = False
     phase_deadline: float = float("inf")
     spooled_bytes: int = 0
     verdict: dict[str, Any] = field(default_factory=dict)

@@ -175,6 +175,7 @@ def open_gate(attempt: Attempt) -> None:
     attempt.phase_deadline = float("inf")
     reach("gate_announced")
     attempt.check()
+    attempt.gate_open = True
     attempt.equipment.keeper.write(
         sandbox_of(attempt),
         gate_script(
@@ -278,9 +279,9 @@ _PARTS = ((EngineUnavailable, "engine"), (KeeperUnavailable, "keeper"), (FullNet
 def _to_its_end(attempt: Attempt, steps: tuple[Step, ...]) -> None:
     try:
         verdict, outcome = _work(attempt, steps)
-        if attempt.state in BEFORE_RUNNING and verdict is Verdict.STOPPING:
+        if verdict is Verdict.STOPPING and not attempt.gate_open:
             attempt.give_back("the worker was stopped before the task ran")
-        elif attempt.state in BEFORE_RUNNING and verdict is Verdict.EXITED and stopped_by_keeper(attempt):
+        elif verdict is Verdict.EXITED and not attempt.gate_open and stopped_by_keeper(attempt):
             attempt.give_back("the worker could not renew its lease before the task ran")
         else:
             finish(attempt, verdict, outcome)

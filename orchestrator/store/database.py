@@ -21,6 +21,9 @@ from orchestrator.store.doorbell import Doorbell, PostgresDoorbell, SqliteDoorbe
 
 BUSY_TIMEOUT_SECONDS = 30.0
 """How long a writer waits for the others before it gives up."""
+IDLE_TIMEOUT_SECONDS = 15.0
+"""How long a process may be silent within a transaction on PostgreSQL. One that is paused, or whose host is suspended,
+keeps its rows locked, and with them placement for everybody; then the server ends its transaction."""
 CHANNEL = "sandbox_journal"
 
 
@@ -37,10 +40,17 @@ class Database:
     another kind of database.
     """
 
-    def __init__(self, url: str, *, busy_timeout_seconds: float = BUSY_TIMEOUT_SECONDS) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        busy_timeout_seconds: float = BUSY_TIMEOUT_SECONDS,
+        idle_timeout_seconds: float = IDLE_TIMEOUT_SECONDS,
+    ) -> None:
         self.url = _understood(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self._busy_timeout_seconds = busy_timeout_seconds
+        self._idle_timeout_seconds = idle_timeout_seconds
         if self.is_sqlite:
             Path(str(self.url.database)).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         # pool_pre_ping: a connection that a restarted server dropped is replaced, not handed out.
@@ -51,6 +61,8 @@ class Database:
         if self.is_sqlite:
             sa.event.listen(self.engine, "connect", self._configure_sqlite)
             sa.event.listen(self.engine, "begin", _begin_sqlite)
+        else:
+            sa.event.listen(self.engine, "connect", self._configure_postgres)
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
@@ -112,6 +124,11 @@ class Database:
             yield
         finally:
             self._turn.release()
+
+    def _configure_postgres(self, connection: Any, _record: Any) -> None:
+        connection.autocommit = True  # a setting that is made within a transaction ends with it
+        connection.execute(f"SET idle_in_transaction_session_timeout = {round(self._idle_timeout_seconds * 1000)}")
+        connection.autocommit = False
 
     def _configure_sqlite(self, connection: Any, _record: Any) -> None:
         connection.isolation_level = None  # we say BEGIN ourselves, see `_begin_sqlite`

@@ -33,6 +33,8 @@ from tests.integration.store.cluster import Cluster, running_cluster
 
 RETRIED = {"retry": {"max_attempts": 5, "backoff": "0s"}, "stop_grace": "1s"}
 CANCELLED_SHARE = 0.15
+FEWEST_FAULTS = 4
+"""However long each of them takes."""
 REST_SECONDS = 400.0
 
 
@@ -78,7 +80,7 @@ def soak(plan: Plan, directory: Path, cluster: Callable[[], Cluster]) -> Result:
         chaos, until = Chaos(it, rng, engine), time.monotonic() + plan.seconds
         submitting = pool.submit(_submit_all, it, plan, cancellers)
         try:
-            while time.monotonic() < until:
+            while time.monotonic() < until or chaos.happened.total() < FEWEST_FAULTS:
                 chaos.one()
                 time.sleep(rng.uniform(0.5, 3.0))
         finally:

@@ -23,11 +23,11 @@ def test_a_worker_killed_and_gone_costs_the_attempt_and_a_retry_starts_when_the_
     with install(store="postgres", broker="redis", workers=("gone",)) as it:
         final = it.api.submit(ticking_task(6000, 60.0))
         retried = it.api.submit(ticking_task(300, 20.0, lifecycle=RETRY))  # outlives a slow machine's way to the kill
-        it.add_worker("other")
         for task in (final, retried):
             eventually("it prints", lambda task=task: "tick 5\n" in it.api.output(task))
             assert it.owner_of(task) == "gone"
         it.worker("gone").kill()
+        it.add_worker("other")
         lost, again = it.api.ended(final, retried)
         assert (lost["state"], again["state"]) == ("failed", "completed")
         assert [one["worker"] for one in lost["attempts"]] == ["gone"]

@@ -40,10 +40,13 @@ def test_a_paused_worker_that_returns_after_its_lease_writes_nothing_and_destroy
 def test_a_worker_paused_before_it_starts_a_container_starts_none_when_the_task_runs_elsewhere(
     install: Install,
 ) -> None:
-    """The judge of I3 looks at the containers: even one that waits at its gate must not start beside the other."""
+    """The judge of I3 looks at the containers: even one that waits at its gate must not start beside the other.
+
+    Each sleeps long enough for all of them to be paused in it; while they are, it goes by.
+    """
     with install(store="postgres", broker="redis") as it:
         silent = [
-            it.add_worker(point, start=False, SANDBOX_CONCURRENCY="1", SANDBOX_TEST_FAULTS=f"sleep:2@{point}")
+            it.add_worker(point, start=False, SANDBOX_CONCURRENCY="1", SANDBOX_TEST_FAULTS=f"sleep:20@{point}")
             for point in BEFORE_THE_START
         ]
         start_all(silent)

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.e2e.faults.installation import Installation
+from tests.e2e.faults.installation import PATIENT, Installation
 from tests.e2e.faults.running import Install
 from tests.e2e.faults.scripts import ticking_task
 from tests.e2e.stack import eventually
@@ -39,7 +39,7 @@ def go_through_an_outage(it: Installation, *, empty: bool, away_seconds: float) 
     "broker", ["folder", *(pytest.param(one, marks=pytest.mark.faults_long) for one in ("rabbit", "redis"))]
 )
 def test_a_broker_that_comes_back_empty_costs_no_task(install: Install, broker: str) -> None:
-    with install(broker=broker, workers=("w1",), SANDBOX_CONCURRENCY="2") as it:
+    with install(broker=broker, workers=("w1",), SANDBOX_CONCURRENCY="2", **PATIENT) as it:
         go_through_an_outage(it, empty=True, away_seconds=2.0)
 
 
@@ -49,5 +49,6 @@ def test_a_broker_that_comes_back_empty_costs_no_task(install: Install, broker: 
     [("folder", True), ("redis", True), ("redis", False), ("rabbit", True), ("rabbit", False)],
 )
 def test_a_broker_away_for_a_minute_costs_no_task(install: Install, broker: str, empty: bool) -> None:
-    with install(store="postgres", broker=broker, apis=2, workers=("w1", "w2"), SANDBOX_CONCURRENCY="2") as it:
+    settings = {"SANDBOX_CONCURRENCY": "2", **PATIENT}
+    with install(store="postgres", broker=broker, apis=2, workers=("w1", "w2"), **settings) as it:
         go_through_an_outage(it, empty=empty, away_seconds=AWAY_SECONDS)

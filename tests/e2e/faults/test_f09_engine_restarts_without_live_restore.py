@@ -26,7 +26,8 @@ def test_an_engine_that_takes_its_sandboxes_along_fails_the_platform_and_the_tas
     engine.start(live_restore=False)
     with install(**PATIENT) as it:
         it.add_worker("w1", engine=engine.environment)
-        once, again = it.api.submit(ticking_task(800, 8.0)), it.api.submit(ticking_task(800, 8.0, lifecycle=RETRY))
+        once = it.api.submit(ticking_task(6000, 60.0))
+        again = it.api.submit(ticking_task(2000, 20.0, lifecycle=RETRY))
         for task in (once, again):
             eventually("it prints", lambda task=task: "tick 5\n" in it.api.output(task))
         WAYS[way](engine)

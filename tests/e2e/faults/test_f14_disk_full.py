@@ -77,7 +77,7 @@ def test_d7_artifacts_wait_for_room_on_the_host_s_disk_and_the_task_says_so(inst
         on_disk(disk, tmp_path / "installation", "w1", "artifacts")
         with install(**PATIENT, **ROOMY) as it:
             it.add_worker("w1")
-            task = it.api.submit(ticking_task(50, 5.0, artifact=True))
+            task = it.api.submit(ticking_task(50, 12.0, artifact=True))
             eventually("it prints", lambda: "tick 5\n" in it.api.output(task))
             disk.leave(ROOM_BYTES)
             eventually("it waits", lambda: "its artifacts wait" in (it.api.task(task)["state_message"] or ""))

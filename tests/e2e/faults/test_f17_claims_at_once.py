@@ -37,7 +37,7 @@ def claim_by_all(environment: dict[str, str], tasks: list[str]) -> Counter[str]:
         one.stdin = None
     given: Counter[str] = Counter()
     for one in claimers:
-        said, _ = one.communicate(timeout=300)
+        said, _ = one.communicate(timeout=900)
         assert one.returncode == 0
         given.update(said.split())
     return given

@@ -20,6 +20,10 @@ pytestmark = pytest.mark.docker
 POINT_OF = {"staging": "claimed", "provisioning": "image_ready", "ready": "sandbox_verified", "completing": "ended"}
 """Where a worker is held up, so that its task is seen in a state."""
 STATES = (*POINT_OF, "running")
+NAME_OF = {state: f"{number}-{state}" for number, state in enumerate(STATES)}
+"""Of the worker for each. Of equal ones placement takes the first by name: the last task gets the last, `running`."""
+SLOW_SECONDS = 10
+"""Long enough for all to be submitted and found before the first of them is over."""
 
 
 def containers_of(it: Installation, task: str) -> list[str]:
@@ -42,10 +46,10 @@ def test_a_task_cancelled_in_each_state_on_a_worker_reads_cancelled_and_its_cont
     with install(broker="redis", **PATIENT) as it:
         hosts = {
             state: it.add_worker(
-                state,
+                NAME_OF[state],
                 start=False,
                 SANDBOX_CONCURRENCY="1",
-                SANDBOX_TEST_FAULTS=f"sleep:4@{POINT_OF[state]}" if state in POINT_OF else "",
+                SANDBOX_TEST_FAULTS=f"sleep:{SLOW_SECONDS}@{POINT_OF[state]}" if state in POINT_OF else "",
             )
             for state in STATES
         }
@@ -54,8 +58,10 @@ def test_a_task_cancelled_in_each_state_on_a_worker_reads_cancelled_and_its_cont
         tasks |= {it.owner_of(task): task for task in [it.api.submit(ticking_task(6000, 60.0))]}
 
         def cancelled_in(state: str) -> None:
-            task = tasks[state]
+            task = tasks[NAME_OF[state]]
             it.api.reached(task, state)
+            if state == "running":  # it is said before the command begins
+                eventually("it prints", lambda: "tick 5\n" in it.api.output(task))
             answer = it.api.cancel(task, wait=60)
             assert answer.status_code == 200, f"{state}: {answer.text}"
             assert (answer.json()["previous_state"], answer.json()["new_state"]) == (state, "cancelled")
@@ -64,7 +70,7 @@ def test_a_task_cancelled_in_each_state_on_a_worker_reads_cancelled_and_its_cont
             list(pool.map(cancelled_in, STATES))
         for found in it.api.ended(*tasks.values()):
             assert found["outcome"]["reason"] == "cancelled"
-            ran = found["worker"] in ("running", "completing")
+            ran = found["worker"] in (NAME_OF["running"], NAME_OF["completing"])
             assert bool(it.api.output(found["id"])) == ran
 
 

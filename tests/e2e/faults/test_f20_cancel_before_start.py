@@ -13,7 +13,8 @@ from tests.e2e.faults.scripts import ticking_task
 
 pytestmark = pytest.mark.docker
 
-SLOW_SECONDS = 4
+SLOW_SECONDS = 10
+"""Long enough for all to be submitted and found before the first of them begins to run."""
 
 
 def test_a_task_cancelled_at_each_step_before_its_start_never_has_a_container_that_runs_afterwards(

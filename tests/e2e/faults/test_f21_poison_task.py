@@ -19,7 +19,7 @@ MOST_ATTEMPTS = 4
 
 @pytest.mark.faults_long
 def test_a_task_that_kills_its_worker_each_time_fails_and_its_neighbour_is_adopted_each_time(install: Install) -> None:
-    with install(workers=("w1",), **PATIENT) as it:
+    with install(workers=("w1",), **PATIENT, SANDBOX_ADOPT_SECONDS="120") as it:
         neighbour = it.api.submit(ticking_task(3000, 30.0))
         eventually("it runs", lambda: "tick 5\n" in it.api.output(neighbour))
         worker = it.worker("w1")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.faults.deaf_proxy import DeafProxy
+from tests.e2e.faults.installation import PATIENT
 from tests.e2e.faults.running import Install
 from tests.e2e.faults.scripts import ticking_task
 from tests.e2e.stack import eventually
@@ -19,7 +20,7 @@ def test_the_end_of_a_task_is_noticed_although_the_engine_s_events_fell_silent(i
     with (
         tempfile.TemporaryDirectory(dir="/tmp") as directory,  # a socket's path must be short
         DeafProxy(Path(directory) / "engine.sock") as proxy,
-        install() as it,
+        install(**PATIENT) as it,
     ):
         it.add_worker("w1", environment=proxy.environment)
         heard = it.api.submit(ticking_task(10, 0.2))

@@ -14,7 +14,7 @@ from orchestrator.leadership import REAPER, leadership
 from orchestrator.models import Kind, NewRecord
 from orchestrator.product import Product
 from orchestrator.services.submit import submit
-from orchestrator.store import tasks
+from orchestrator.store import tables, tasks
 from orchestrator.store.database import Database, StoreUnavailable
 from orchestrator.store.doorbell import Doorbell
 from orchestrator.store.matching import Query
@@ -96,6 +96,21 @@ def test_a_commit_of_another_process_rings(product: Product, doorbell: Doorbell,
     with product.database.read() as tx:
         (row,) = journal.after(tx, "t", now(product, "t").next_seq - 2)
     assert row.body == {"message": "from another process"}
+
+
+@ONLY_POSTGRES
+def test_a_process_that_falls_silent_within_a_transaction_does_not_hold_up_the_others(
+    product: Product, url: str
+) -> None:
+    submitted(product, "t")
+    name = sa.update(tables.tasks).where(tables.tasks.c.id == "t")
+    silent = Database(url, idle_timeout_seconds=0.5)
+    with pytest.raises(StoreUnavailable), silent.write() as tx:  # noqa: PT012 - it fails where the block ends
+        tx.execute(name.values(name="of the silent one"))
+        with product.database.write() as other:  # waits for the row
+            other.execute(name.values(name="of another one"))
+    silent.close()
+    assert now(product, "t").name == "of another one"
 
 
 def test_a_closed_doorbell_can_be_closed_again(database: Database) -> None:
