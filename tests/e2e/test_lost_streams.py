@@ -15,6 +15,7 @@ import pytest
 from tests.e2e.stack import Product, eventually, processes_with, running_product
 from tests.e2e.submitting import ended, raw_output, run_manifest, submit
 from tests.servers.engine import Engine, save_images
+from tests.servers.process import pause
 
 pytestmark = pytest.mark.docker
 
@@ -122,7 +123,7 @@ def test_what_a_command_printed_after_its_keeper_and_its_worker_died_is_in_the_l
         task = submit(api, run_manifest(script=script))
         eventually("it prints", lambda: raw_output(api, task) == b"one\n")
         keeper = processes_with(f"{product.directory}/run/keeper")
-        os.kill(product.child("worker"), signal.SIGSTOP)
+        pause(product.child("worker"))
         for process in keeper:
             os.kill(process, signal.SIGKILL)
         worker = product.child("worker")

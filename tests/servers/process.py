@@ -36,6 +36,26 @@ def free_port() -> int:
                 return port
 
 
+def pause(pid: int, *, whole_session: bool = False) -> None:
+    """Stop a process, or all of the session that it leads, by STOP; returns when none of its threads runs.
+
+    One of them has to take the signal first: until it gets a processor, the others go on.
+    """
+    (os.killpg if whole_session else os.kill)(pid, signal.SIGSTOP)
+    deadline = time.monotonic() + STOP_SECONDS
+    while _runs(pid):
+        assert time.monotonic() < deadline, f"process {pid} was not stopped by STOP within {STOP_SECONDS} s"
+        time.sleep(0.001)
+
+
+def _runs(pid: int) -> bool:
+    states = []
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        with suppress(FileNotFoundError, ProcessLookupError):  # a thread that has ended meanwhile
+            states.append((thread / "stat").read_text().rpartition(")")[2].split()[0])
+    return any(state not in "TtZX" for state in states)
+
+
 def _reserve(port: int) -> bool:
     """Take the port's lock for the life of this process; false when a process of the tests has it."""
     _RESERVED.mkdir(exist_ok=True)
@@ -113,7 +133,7 @@ class ServerProcess:
     def pause(self) -> None:
         """Stop it by STOP: its connections stay open and nobody answers on them."""
         assert self._process is not None, f"{self._name} does not run"
-        self._process.send_signal(signal.SIGSTOP)
+        pause(self._process.pid)
 
     def resume(self) -> None:
         """Let a paused one go on."""

@@ -28,6 +28,7 @@ from tests.e2e.agents.model import ASKS, Model, bash, words
 from tests.e2e.stack import Product, eventually
 from tests.e2e.submitting import Json, ended, raw_output, submit
 from tests.model_api.scenarios import answer
+from tests.servers.process import pause
 
 pytestmark = pytest.mark.docker
 
@@ -37,7 +38,7 @@ def without_worker(product: Product) -> Iterator[None]:
     """Kill the worker; the next one is started when the block ends, and is at work a moment later."""
     assert product.process
     worker = product.child("worker")
-    product.process.send_signal(signal.SIGSTOP)
+    pause(product.process.pid)
     try:
         os.kill(worker, signal.SIGKILL)
         eventually("the worker is dead", lambda: b"worker" not in Path(f"/proc/{worker}/cmdline").read_bytes())

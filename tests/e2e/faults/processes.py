@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.e2e.stack import eventually
+from tests.servers.process import pause
 
 STOP_SECONDS = 60.0
 
@@ -89,7 +90,7 @@ class Part:
             self._wait()
 
     def pause(self) -> None:
-        self._signal(signal.SIGSTOP)
+        pause(self.pid, whole_session=not self.alone)
 
     def resume(self) -> None:
         self._signal(signal.SIGCONT)
@@ -100,7 +101,7 @@ class Part:
         return self.exit_codes[-1]
 
     def _signal(self, number: signal.Signals) -> None:
-        whole_session = not self.alone and number in (signal.SIGKILL, signal.SIGSTOP, signal.SIGCONT)
+        whole_session = not self.alone and number in (signal.SIGKILL, signal.SIGCONT)
         (os.killpg if whole_session else os.kill)(self.pid, number)
 
     def _wait(self) -> None:
