@@ -116,7 +116,8 @@ def test_a_second_call_is_harmless_and_may_add_force(client: CheckedClient, host
     assert client.delete(f"{TASKS}/{task_id}?wait=0&force=true").json["cancel"]["force"] is True  # type: ignore[index]
     assert client.delete(f"{TASKS}/{task_id}?wait=0&force=false").json["cancel"]["force"] is True  # type: ignore[index]
     both = [Background(client.delete, f"{TASKS}/{task_id}?wait=300") for _ in range(2)]
-    eventually("both wait", lambda: len(client.application.extensions["sandbox-parts"].hub._feeds) == 1)
+    feeds = client.application.extensions["sandbox-parts"].hub._feeds
+    eventually("both wait", lambda: task_id in feeds and feeds[task_id].followers == 2)
     host.confirm_cancel(claim)
     assert [call.result().json["new_state"] for call in both] == ["cancelled"] * 2
 
