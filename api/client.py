@@ -24,7 +24,7 @@ from api.client_errors import (
     WaitTimedOut,
 )
 from api.client_webhooks import Webhooks
-from api.connection import Connection, Json, path_of
+from api.connection import Connection, Json, given, path_of
 from api.downloads import Download, Downloaded, Progress
 from api.following import ALWAYS_GIVEN, Deadline, Event, EventFollower, LogFollower, LogRecord
 from orchestrator.states import TERMINAL
@@ -124,8 +124,7 @@ class Client:
         """Return one page of tasks that are in one of `states` and carry all `labels`."""
         params = [("state", ",".join(states))] if states else []
         params += [("label", f"{key}={value}") for key, value in (labels or {}).items()]
-        optional = {"limit": limit, "offset": offset, "sort": sort, "order": order}
-        params += [(key, str(value)) for key, value in optional.items() if value is not None]
+        params += given(limit=limit, offset=offset, sort=sort, order=order)
         return self._connection.json("GET", f"{API}/tasks", params=params, repeatable=True)
 
     def get(self, task_id: str) -> Json:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from api.connection import Connection, Json, Params, path_of
+from api.connection import Connection, Json, given, path_of
 
 WEBHOOKS = "/api/v1/webhooks"
 
@@ -38,7 +38,7 @@ class Webhooks:
 
     def list(self, *, task_id: str | None = None, limit: int | None = None, offset: int | None = None) -> Json:
         """Return one page of the webhooks that you may see: with `task_id` those that its manifest asked for."""
-        params = _given(task_id=task_id, limit=limit, offset=offset)
+        params = given(task_id=task_id, limit=limit, offset=offset)
         return self._connection.json("GET", WEBHOOKS, params=params, repeatable=True)
 
     def get(self, webhook_id: str) -> Json:
@@ -51,7 +51,7 @@ class Webhooks:
 
     def deliveries(self, webhook_id: str, *, limit: int | None = None, offset: int | None = None) -> Json:
         """Return one page of what a webhook was sent, the newest first."""
-        params = _given(limit=limit, offset=offset)
+        params = given(limit=limit, offset=offset)
         return self._connection.json(
             "GET", f"{path_of('webhook', webhook_id)}/deliveries", params=params, repeatable=True
         )
@@ -59,7 +59,3 @@ class Webhooks:
     def redeliver(self, webhook_id: str, number: int) -> Json:
         """Have a delivery sent once more, at once, whatever became of it."""
         return self._connection.json("POST", f"{path_of('webhook', webhook_id)}/deliveries/{number}/redeliver")
-
-
-def _given(**options: str | int | None) -> Params:
-    return [(name, str(value)) for name, value in options.items() if value is not None]

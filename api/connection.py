@@ -138,6 +138,11 @@ class Connection:
         return ServerUnreachable(self.server, why)
 
 
+def given(**options: str | int | None) -> list[tuple[str, str]]:
+    """Return the parameters that have a value."""
+    return [(name, str(value)) for name, value in options.items() if value is not None]
+
+
 def path_of(kind: str, name: str) -> str:
     """Return the address of one `kind`; a name that would change the address must not reach another one.
 

@@ -26,8 +26,8 @@ Requests are JSON lines on the Unix socket `DIR/keeper.sock`, each answered by o
 
 When the lease ends, each sandbox's `stop` program runs (four at once, every 10 s until it exits 0, 20 times
 at most, killed after 120 s). A stream that cannot be read at that time (spool or disk full) is shut first,
-because the engine cannot stop a container whose output nobody takes. One that got no input is shut when its program
-has succeeded: a container that was never started is removed by it, and the engine never ends the stream of such a one.
+because the engine cannot stop a container whose output nobody takes. One that waits for its input is shut when its
+program has succeeded: a container that was never started is removed by it, and the engine never ends its stream.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ class Keeper:
                     stream.shut("cut")
                 requests.stops.want(stream.name, stream.stop_argv)
             # One that was never started is removed by its stop program, and the engine never ends its stream.
-            if stream.open and not stream.was_fed and requests.stops.succeeded(stream.name):
+            if stream.open and not stream.stdin_closed and requests.stops.succeeded(stream.name):
                 stream.shut("ended")
         requests.stops.tick(now)
 

@@ -23,10 +23,7 @@ _FRAME = memoryview(bytearray(HEADER.size + CHUNK_MAX_BYTES))
 
 
 class HeldStream:
-    """Owns the socket from construction to the end of the stream. Not thread-safe; only the disk blocks.
-
-    `was_fed`: its sandbox has got input, so it may have begun; until then it waits at its gate, if it was started.
-    """
+    """Owns the socket from construction to the end of the stream. Not thread-safe; only the disk blocks."""
 
     def __init__(
         self,
@@ -40,7 +37,6 @@ class HeldStream:
         self.stop_argv = stop_argv
         self.writer = writer
         self.paused = False
-        self.was_fed = False
         self._socket: socket.socket | None = attach
         self._selector = selector
         self._events = 0
@@ -88,7 +84,6 @@ class HeldStream:
         """
         if len(self._outgoing) + len(data) > OUTGOING_MAX_BYTES:
             return False
-        self.was_fed = True
         self._outgoing += data
         self._half_close = self._half_close or half_close
         self._send_outgoing()
@@ -96,7 +91,6 @@ class HeldStream:
 
     def refuse_input(self) -> None:
         """Nothing is written to this stream: the sandbox has got its input, or the socket takes none."""
-        self.was_fed = True
         self._half_close = True
 
     @property

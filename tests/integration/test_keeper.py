@@ -262,7 +262,7 @@ def test_a_gate_that_nobody_reads_takes_a_bounded_amount(bench: Bench) -> None:
 
 def test_sandboxes_are_stopped_when_renewals_end_and_their_last_words_are_kept(bench: Bench, tmp_path: Path) -> None:
     engine, spool = bench.hold("task", stop=["touch", str(tmp_path / "stopped")])
-    bench.client.write("task", b"begin\n")
+    bench.client.write("task", b"begin\n", half_close=True)
     bench.client.renew(600)
     bench.client.renew(0.2)
     wait_until((tmp_path / "stopped").exists, "the stop program runs")
